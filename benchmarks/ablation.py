@@ -1,0 +1,233 @@
+"""Independent, sum or product: what the HQ token is made of, measured on the demo model.
+
+    python benchmarks/ablation.py --work ablation --output benchmarks/results/ablation.json
+
+Trains only the HQ parameters of a frozen SAM, for every token fusion from the same seeds, scenes, prompts and steps.
+A run that is finished in --work is not repeated, so an interrupted call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from ablation_statistics import differences, means, report
+from tqdm import tqdm
+
+from samhq_exporter import ExportConfig, export_bundle
+from samhq_exporter.checkpoint import checkpoint_of_model, load_checkpoint
+from samhq_exporter.config import DEMO_CHECKPOINT, TOKEN_FUSION_NAMES
+from samhq_exporter.demo.data import Sample, draw_samples
+from samhq_exporter.demo.evaluate import Metrics, evaluate, held_out_prompts, held_out_seeds, score, summarise
+from samhq_exporter.demo.optimiser import Schedule
+from samhq_exporter.demo.stages import HQ_MODULES, train_hq
+from samhq_exporter.demo.train import save_checkpoint
+from samhq_exporter.model import PlainSam, Sam
+from samhq_exporter.precision import PRECISIONS
+from samhq_runtime import Predictor
+
+_BEGIN, _END = "<!-- ablation: begin -->", "<!-- ablation: end -->"
+
+Scores = dict[str, dict[str, Metrics]]  # by prompt and output
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs have in common; the hash is over the names and values of SAM's tensors."""
+
+    sam: Path
+    sam_sha256: str
+    hq_steps: int
+    scenes: int
+    held_out: int
+    batch: int
+    objects: int
+    learning_rate: float
+    precisions: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if key != "sam"} | {
+            "precisions": list(self.precisions)
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
+    plain = plain_sam(load_checkpoint(options.sam).sam_hq)
+    setting = Setting(
+        sam=options.sam,
+        sam_sha256=checkpoint_of_model(plain).sha256,
+        hq_steps=options.hq_steps,
+        scenes=options.scenes,
+        held_out=options.held_out,
+        batch=options.batch,
+        objects=options.objects,
+        learning_rate=options.learning_rate,
+        precisions=tuple(options.precisions),
+    )
+    options.work.mkdir(parents=True, exist_ok=True)
+    runs = [run for runs in _each_seed(setting, options) for run in runs]
+    bare = evaluate(plain, held_out_scenes(setting.held_out))
+    results = {
+        "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "setting": setting.to_json(),
+        "seeds": sorted(options.seeds),
+        "plain_sam": bare,
+        "means": means(runs),
+        "differences": differences(runs, bare),
+        "runs": [{key: value for key, value in run.items() if key != "setting"} for run in runs],
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(results, indent=1) + "\n")
+    tables = report(results)
+    if options.docs:
+        before, _, rest = options.docs.read_text().partition(_BEGIN)
+        _, _, after = rest.partition(_END)
+        options.docs.write_text(f"{before}{_BEGIN}\n{tables}\n{_END}{after}")
+    print(tables)
+
+
+def _each_seed(setting: Setting, options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
+    task = partial(runs_of_seed, setting, work=options.work, fusions=options.token_fusions)
+    if options.workers == 1:
+        yield from map(task, options.seeds)
+        return
+    with ProcessPoolExecutor(options.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(task, options.seeds)
+
+
+def runs_of_seed(setting: Setting, seed: int, *, work: Path, fusions: Sequence[str]) -> list[dict[str, Any]]:
+    """Train, export and measure what is still missing of this seed in `work`; one record per fusion."""
+    torch.set_num_threads(1)
+    done = {fusion: _finished(work / f"{fusion}-{seed}.json", setting) for fusion in fusions}
+    missing = [fusion for fusion in fusions if done[fusion] is None]
+    untrained = [fusion for fusion in missing if not (work / f"{fusion}-{seed}.safetensors").exists()]
+    if untrained:
+        _train(setting, seed, untrained, work)
+    for fusion in missing:
+        done[fusion] = _measure(setting, seed, fusion, work)
+    return [run for run in done.values() if run is not None]
+
+
+def _finished(path: Path, setting: Setting) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    run: dict[str, Any] = json.loads(path.read_text())
+    if run["setting"] != setting.to_json():
+        raise SystemExit(f"{path}: is of another setting, {run['setting']}; choose another --work")
+    return run
+
+
+def _train(setting: Setting, seed: int, fusions: Sequence[str], work: Path) -> None:
+    schedule = Schedule(setting.hq_steps, setting.batch, setting.objects, setting.learning_rate, seed)
+    frozen = load_checkpoint(setting.sam).sam_hq
+    bar = tqdm(total=setting.hq_steps * len(fusions), desc=f"seed {seed}", mininterval=10)
+
+    def report(step: int, loss: float, sam: Sam) -> None:
+        bar.set_postfix({sam.fusion_mode: f"{loss:.3f}"}, refresh=False)
+        bar.update()
+
+    for sam in train_hq(frozen, fusions, training_scenes(setting.scenes), schedule, report):
+        path = work / f"{sam.fusion_mode}-{seed}.safetensors"
+        save_checkpoint(sam, path.with_suffix(".partial"))
+        path.with_suffix(".partial").replace(path)
+    bar.close()
+
+
+def _measure(setting: Setting, seed: int, fusion: str, work: Path) -> dict[str, Any]:
+    """Of the saved file: the torch model, and the bundle of each precision."""
+    start = time.perf_counter()
+    path = work / f"{fusion}-{seed}.safetensors"
+    samples = held_out_scenes(setting.held_out)
+    scores = {"torch": evaluate(load_checkpoint(path).sam_hq, samples)}
+    for precision in setting.precisions:
+        scores[f"onnx_{precision}"] = _of_bundle(path, precision, samples)
+    run = {"token_fusion": fusion, "seed": seed, "scores": scores, "setting": setting.to_json()}
+    path.with_suffix(".json").write_text(json.dumps(run, indent=1) + "\n")
+    print(f"{fusion} seed {seed}: measured in {time.perf_counter() - start:.0f} s", flush=True)
+    return run
+
+
+def _of_bundle(checkpoint: Path, precision: str, samples: Sequence[Sample]) -> Scores:
+    with tempfile.TemporaryDirectory() as folder:
+        model = load_checkpoint(checkpoint)
+        config = ExportConfig(precision=precision, token_fusion=model.token_fusion, output=Path(folder) / "bundle")
+        return evaluate_bundle(export_bundle(config, model=model.sam).path, samples)
+
+
+def evaluate_bundle(bundle: Path, samples: Sequence[Sample]) -> Scores:
+    """As `evaluate`, of the bundle's `sam_and_hq` masks of boxes as its users get them."""
+    scores = []
+    with Predictor(bundle, threads=1) as predictor:
+        for some, batch, prompts in held_out_prompts(samples):
+            for index, sample in enumerate(some):
+                predictor.set_image(sample.image.permute(1, 2, 0).contiguous().numpy())
+                box = (
+                    prompts["box"].coords[batch.image_index == index].flatten(1)
+                )  # scenes are of the model's input size
+                masks, _, _ = predictor.predict(box=box.numpy(), multimask_output=False)
+                scores.append(score(torch.from_numpy(masks), sample.masks[:, None]))
+    return {"box": summarise(torch.cat(scores), ("sam_and_hq",))}
+
+
+def plain_sam(sam: Sam) -> PlainSam:
+    """The same SAM without an HQ token among its tokens."""
+    plain = PlainSam(sam.arch)
+    plain.load_state_dict({k: v for k, v in sam.state_dict().items() if not k.startswith(HQ_MODULES)})
+    return plain.eval()
+
+
+@cache
+def training_scenes(count: int) -> list[Sample]:
+    return draw_samples(range(count), size=256, workers=1)
+
+
+@cache
+def held_out_scenes(count: int) -> list[Sample]:
+    return draw_samples(held_out_seeds(count), size=256, workers=1)
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the trained models and finished runs")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures")
+    parser.add_argument("--docs", type=Path, help="Markdown file whose tables between the markers are replaced")
+    parser.add_argument("--sam", type=Path, default=DEMO_CHECKPOINT, help="its SAM part is the frozen SAM of all runs")
+    parser.add_argument("--token-fusions", nargs="+", choices=TOKEN_FUSION_NAMES, default=list(TOKEN_FUSION_NAMES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
+    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, default=["fp32", "fp16"])
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes, one thread each; a seed's runs stay together"
+    )
+    parser.add_argument("--hq-steps", type=int, default=300)
+    parser.add_argument("--scenes", type=int, default=500, help="scenes drawn for training")
+    parser.add_argument("--held-out", type=int, default=100, help="scenes drawn for the evaluation")
+    parser.add_argument("--batch", type=int, default=4, help="images per step")
+    parser.add_argument("--objects", type=int, default=6, help="objects prompted per image and step")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    options = parser.parse_args(argv)
+    if len(set(options.seeds)) < 3:
+        parser.error(f"--seeds: got {len(set(options.seeds))}, expected at least 3 for intervals; give more")
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Exported bundles against the official packages, per variant, source of the weights and token fusion.
+
+    PYTHONPATH=tests python benchmarks/checkpoint_parity.py --output benchmarks/results/checkpoint_parity.json
+
+Each row stores a model in one source format (seeded random values in every tensor; the demo's trained ones in one row),
+exports it to fp32, and compares `Predictor` on the bundle with the official predictor on photographs: every kind of
+prompt, `multimask_output`, and for SAM-HQ `hq_token_only`. References and prompts are the tests', hence PYTHONPATH.
+Rows already in the output file are kept unless --again is given. README's table is what this prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from official import declare_torchvision_operators, import_official
+from parity import randomise
+from reference import ALL_PROMPTS, mobile_sam, official_predictions, official_sam, photographs, prompts_for
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers_reference import TransformersPredictor, sam_hq_of, sam_of
+
+from samhq_exporter.architecture import VARIANTS
+from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
+from samhq_exporter.pipeline import export_bundle
+from samhq_runtime import Predictor
+from samhq_runtime.tables import format_table
+
+_HQ_TOKEN, _SAM_TOKENS = "mask_decoder.hf_token.weight", "mask_decoder.mask_tokens.weight"
+_FUSED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "independent": lambda sam, hq: hq,
+    "sum": lambda sam, hq: sam + hq,
+    "hadamard": lambda sam, hq: sam * hq,
+}
+_IMAGES = ("landscape 400 x 600", "portrait 300 x 200")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table; `fusion` is `none` for an original SAM."""
+
+    variant: str
+    source: str
+    fusion: str
+
+
+FILE, MEMORY, TRAINED, HUGGING_FACE = ".pth", "in memory", ".safetensors, trained", "Hugging Face"
+CASES = (
+    *(Case("demo", FILE, fusion) for fusion in (*_FUSED, "none")),
+    *(Case("demo", source, fusion) for source in (MEMORY, HUGGING_FACE) for fusion in ("independent", "none")),
+    Case("demo", TRAINED, "hadamard"),
+    *(Case("vit_tiny", FILE, fusion) for fusion in (*_FUSED, "none")),
+    *(Case("vit_b", FILE, fusion) for fusion in (*_FUSED, "none")),
+    Case("vit_b", HUGGING_FACE, "independent"),
+    Case("vit_l", FILE, "independent"),
+    Case("vit_h", FILE, "independent"),
+)
+
+
+def main() -> None:
+    options = _parse()
+    known = {} if options.again or not options.output else _read(options.output)
+    for case in (case for case in CASES if case.variant in options.variants and case not in known):
+        with tempfile.TemporaryDirectory() as folder:
+            known[case] = parity(case, Path(folder))
+        print(case, known[case], file=sys.stderr)
+        if options.output:
+            _write(options.output, known)
+        gc.collect()
+    print(report(known))
+
+
+def parity(case: Case, folder: Path) -> dict[str, Any]:
+    """Largest error of logits (over their range) and predicted IoU, smallest mask IoU, over all predictions."""
+    config, model, reference = _prepare(case, folder)
+    bundle = export_bundle(config, model=model).path
+    images = [photographs()[name] for name in _IMAGES[: 2 if case.variant == "demo" else 1]]
+    relative, quality, overlap, count = 0.0, 0.0, 1.0, 0
+    with Predictor(bundle) as predictor:
+        for image in images:
+            predictor.set_image(image)
+            reference.set_image(image)
+            for prompts, wishes in _predictions(image, case.fusion != "none", predictor):
+                expected = official_predictions(reference, prompts, **wishes)
+                got = predictor.predict(**prompts, **wishes, return_logits=True)
+                relative = max(relative, float(np.abs(got[0] - expected[0]).max() / np.ptp(expected[0])))
+                quality = max(quality, float(np.abs(got[1] - expected[1]).max()))
+                overlap = min(overlap, _mask_iou(got[0] > 0, expected[0] > 0))
+                count += 1
+    return {"logits": relative, "iou_predictions": quality, "mask_iou": overlap, "predictions": count}
+
+
+def _predictions(image: Any, hq: bool, predictor: Predictor) -> list[tuple[dict[str, Any], dict[str, bool]]]:
+    low_res = predictor.bundle.manifest.sizes.low_res_size
+    wishes = [
+        {"multimask_output": multimask, **({"hq_token_only": only} if hq else {})}
+        for multimask, only in itertools.product((False, True), (False, True) if hq else (False,))
+    ]
+    return [(prompts_for(image, kind, low_res), wish) for kind in ALL_PROMPTS for wish in wishes]
+
+
+def _prepare(case: Case, folder: Path) -> tuple[ExportConfig, nn.Module | None, Any]:
+    """What to export, and the official predictor of the same model."""
+    output = folder / "bundle"
+    if case.source == HUGGING_FACE:
+        theirs = _transformers_model(case)
+        theirs.save_pretrained(folder / "weights")
+        return ExportConfig(checkpoint=folder / "weights", output=output), None, TransformersPredictor(theirs)
+    package = import_official("segment_anything" if case.fusion == "none" else "segment_anything_hq")
+    sam = _official_model(case, package)
+    if case.source == MEMORY:
+        return ExportConfig(output=output), sam, package.SamPredictor(sam)
+    if case.source == TRAINED:
+        config = ExportConfig(checkpoint=DEMO_CHECKPOINT, output=output)
+        sam.load_state_dict({name: tensor.float() for name, tensor in load_file(DEMO_CHECKPOINT).items()}, strict=True)
+    else:
+        torch.save(sam.state_dict(), folder / "weights.pth")
+        fusion = None if case.fusion == "none" else case.fusion
+        config = ExportConfig(checkpoint=folder / "weights.pth", output=output, token_fusion=fusion)
+    if case.fusion != "none":  # the packages know no fusion, but the fused token in the HQ token's place is the same
+        state = sam.state_dict()
+        state[_HQ_TOKEN].copy_(_FUSED[case.fusion](state[_SAM_TOKENS][:1], state[_HQ_TOKEN]))
+    return config, None, package.SamPredictor(sam)
+
+
+def _official_model(case: Case, package: Any) -> nn.Module:
+    if case.variant == "demo":
+        sam = official_sam(package, VARIANTS["demo"])
+    elif case == Case("vit_tiny", FILE, "none"):
+        sam = mobile_sam()
+    else:
+        sam = package.sam_model_registry[case.variant]()
+    randomise(sam, seed=1)
+    return sam.eval().requires_grad_(False)
+
+
+def _transformers_model(case: Case) -> Any:
+    declare_torchvision_operators()
+    import transformers
+
+    arch = VARIANTS[case.variant]
+    frame = {"image_size": arch.image_size, "patch_size": arch.patch_size}
+    sizes = {
+        "vision_config": {
+            **frame,
+            "hidden_size": arch.encoder_dim,
+            "output_channels": arch.embed_dim,
+            "num_hidden_layers": arch.depth,
+            "num_attention_heads": arch.num_heads,
+            "window_size": arch.window_size,
+            "global_attn_indexes": list(arch.global_attn_indexes),
+            "num_pos_feats": arch.embed_dim // 2,
+            "mlp_dim": arch.encoder_mlp_dim,
+        },
+        "prompt_encoder_config": {**frame, "hidden_size": arch.embed_dim, "mask_input_channels": arch.mask_in_chans},
+        "mask_decoder_config": {
+            "hidden_size": arch.embed_dim,
+            "mlp_dim": arch.decoder_mlp_dim,
+            "iou_head_hidden_dim": arch.iou_head_dim,
+            "vit_dim": arch.encoder_dim,
+        },
+    }
+    return (sam_of if case.fusion == "none" else sam_hq_of)(transformers, sizes, seed=1)
+
+
+def _mask_iou(a: Any, b: Any) -> float:
+    union = (a | b).sum()
+    return 1.0 if union == 0 else float((a & b).sum() / union)
+
+
+def report(results: dict[Case, dict[str, Any]]) -> str:
+    rows = [
+        (
+            case.variant,
+            {"none": "MobileSAM" if case.variant == "vit_tiny" else "SAM"}.get(case.fusion, "SAM-HQ"),
+            case.source,
+            case.fusion,
+            f"{results[case]['logits']:.1e}",
+            f"{results[case]['iou_predictions']:.1e}",
+            f"{results[case]['mask_iou']:.5f}",
+        )
+        for case in CASES
+        if case in results
+    ]
+    header = ("variant", "model", "weights from", "fusion", "max logit error / range", "max IoU error", "min mask IoU")
+    return format_table(header, rows)
+
+
+def _read(path: Path) -> dict[Case, dict[str, Any]]:
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    return {Case(row.pop("variant"), row.pop("source"), row.pop("fusion")): row for row in rows}
+
+
+def _write(path: Path, results: dict[Case, dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{**asdict(case), **results[case]} for case in CASES if case in results]
+    path.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    variants: Sequence[str] = [name for name in VARIANTS if any(case.variant == name for case in CASES)]
+    parser.add_argument("--variants", nargs="+", choices=variants, default=["demo", "vit_tiny", "vit_b"])
+    parser.add_argument("--again", action="store_true", help="measure rows again that the output file has")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The results of `benchmarks/peers.py` as Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from samhq_exporter.architecture import VARIANTS
+from samhq_runtime.tables import format_table
+
+from .floor import Work, decoder_work, encoder_work
+from .scene import PICTURE_HW
+
+BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
+_TITLES = {
+    "encoder": "image encoder, one image",
+    "decoder:1": "decoder and mask at 1200 x 1800, 1 prompt",
+    "decoder:32": "decoder and masks at 1200 x 1800, 32 prompts, per prompt",
+    "photo:64": "photograph of 4000 x 3000 and 64 boxes, image to masks",
+}
+
+
+def report(results: dict[str, Any]) -> str:
+    """All sections that were measured, each with its opponents and the distance to the floor."""
+    sections = results["sections"]
+    parts = [_machine(results["machine"], results["threads"])]
+    if "floor" in sections:
+        rates = sections["floor"]
+        parts.append(
+            f"This machine's floor: {rates['flops_per_second'] / 1e9:.0f} GFLOP/s in float32 matrix products, "
+            f"{rates['bytes_per_second'] / 1e9:.1f} GB/s copying."
+        )
+    for job, title in _TITLES.items():
+        if job in sections:
+            parts += [f"**{title}**", _section(job, sections[job], sections.get("floor"), results["variant"])]
+    if "cold start" in sections:
+        title = "**cold start: new process to first mask, picture file of 1200 x 1800**"
+        parts += [title, _cold(sections["cold start"])]
+    return "\n\n".join(parts)
+
+
+def write_between_markers(path: Path, text: str) -> None:
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def _section(job: str, section: dict[str, Any], rates: dict[str, float] | None, variant: str) -> str:
+    count = int(job.partition(":")[2] or 1)
+    per = count if job == "decoder:32" else 1
+    rows = [_opponent(row, per) for row in section["opponents"]]
+    header = ("against", "ours", "theirs", "times faster", "same result", "our peak", "their peak")
+    # No memory of decoders: our process has also encoded the picture, most of theirs have not.
+    shown = slice(-2) if job.startswith("decoder") else slice(None)
+    table = format_table(header[shown], [row[shown] for row in rows])
+    measured = [row["ours"]["median_seconds"] for row in section["opponents"] if "ours" in row]
+    work = _work(job, count, variant)
+    if not (rates and measured and work):
+        return table
+    floor = work.seconds(rates)
+    return (
+        f"{table}\n\nFloor: {work.flops / per / 1e9:.1f} GFLOP and {work.bytes / per / 1e6:.0f} MB, "
+        f"{_milliseconds(floor / per)}; ours takes {min(measured) / floor:.2f} times as long."
+    )
+
+
+def _opponent(row: dict[str, Any], per: int) -> tuple[str, ...]:
+    if "failed" in row:
+        return (row["name"], "", "", "could not run", "", "", "")
+    ours, theirs, faster = row["ours"], row["theirs"], row["times_faster"]
+    return (
+        row["name"],
+        _milliseconds(ours["median_seconds"] / per),
+        _milliseconds(theirs["median_seconds"] / per),
+        f"{faster['value']:.2f} ({faster['low']:.2f}-{faster['high']:.2f})",
+        _same(row["agreement"]),
+        _gigabytes(ours),
+        _gigabytes(theirs),
+    )
+
+
+def _gigabytes(facts: dict[str, Any]) -> str:
+    return f"{facts['peak_mb'] / 1000:.2f} GB ({facts['peak_less_imports_mb'] / 1000:.2f})"
+
+
+def _same(agreement: dict[str, float]) -> str:
+    (kind, value), *_ = agreement.items()
+    return f"IoU {value:.4f}" if kind == "least_mask_iou" else f"{value:.0e} of range"
+
+
+def _work(job: str, count: int, variant: str) -> Work | None:
+    if job == "encoder":
+        return encoder_work(VARIANTS[variant])
+    return decoder_work(VARIANTS[variant], count, mask_hw=PICTURE_HW) if job.startswith("decoder") else None
+
+
+def _cold(rows: list[dict[str, Any]]) -> str:
+    body = [
+        (
+            row["bundle"],
+            f"{row['p50']:.2f} s",
+            *(f"{row['stages'][name]:.2f} s" for name in ("start_python", "import", "load_bundle", "first_mask")),
+            f"{row['host_bytes']['peak'] / 1e9:.2f} GB",
+        )
+        for row in rows
+    ]
+    return format_table(("bundle", "in all", "Python", "imports", "load", "first mask", "peak memory"), body)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+
+
+def _machine(machine: dict[str, Any], threads: int) -> str:
+    cpu, libraries = machine["cpu"], machine["libraries"]
+    names = ", ".join(f"{name} {version}" for name, version in libraries.items())
+    features = ", ".join(cpu["features"])
+    place = f"{cpu['cores_usable']} cores of {cpu['model']} ({features}), {threads} threads"
+    return f"{place}; Python {machine['python']}, {names}."

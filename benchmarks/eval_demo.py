@@ -1,0 +1,118 @@
+"""The demo model on held-out scenes, fp32 and fp16 side by side, through `samhq eval`'s own code; tables of the docs.
+
+    python benchmarks/eval_demo.py --output benchmarks/results/eval_demo.json --docs docs/evaluation.md
+
+Draws the scenes, writes them as a COCO dataset, exports both bundles and measures them; about a minute on two cores.
+With --docs the tables between that file's markers and its two pictures are replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
+from samhq_exporter.demo.evaluate import held_out_seeds
+from samhq_exporter.demo.scenes import draw_scene
+from samhq_exporter.pipeline import export_bundle
+from samhq_runtime.evaluation import Report, evaluate
+
+_PRECISIONS = ("fp32", "fp16")
+_BEGIN, _END = "<!-- eval_demo: begin -->", "<!-- eval_demo: end -->"
+# Pictures of the docs: the one in the docs folder, the one of the run with box prompts.
+_PICTURES = {"evaluation_worst.png": "worst-01.png", "evaluation_calibration.svg": "calibration.svg"}
+
+
+def main() -> None:
+    options = _parse()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        annotations = write_dataset(work / "scenes", options.scenes)
+        bundles = [_export(precision, work / precision) for precision in _PRECISIONS]
+        reports = {
+            prompts: evaluate(bundles, annotations, prompts=prompts, output=work / prompts, worst=1)
+            for prompts in ("box", "point")
+        }
+        if options.docs:
+            _update_docs(options.docs, reports, work / "box")
+    if options.output:
+        results = {"scenes": options.scenes, **{name: figures(report) for name, report in reports.items()}}
+        options.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(tables(reports))
+
+
+def write_dataset(folder: Path, scenes: int) -> Path:
+    """PNG images and `instances.json` with the visible part of every object as compressed run lengths."""
+    folder.mkdir()
+    content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": []}
+    for image_id, seed in enumerate(held_out_seeds(scenes), 1):
+        scene = draw_scene(seed)
+        name = f"scene-{image_id:03}.png"
+        Image.fromarray(scene.image).save(folder / name)
+        height, width = scene.image.shape[:2]
+        content["images"].append({"id": image_id, "file_name": name, "height": height, "width": width})
+        for mask in scene.masks:
+            content["annotations"].append(_annotation(len(content["annotations"]) + 1, image_id, mask))
+    content["categories"].append({"id": 1, "name": "object"})
+    (folder / "instances.json").write_text(json.dumps(content))
+    return folder / "instances.json"
+
+
+def _annotation(number: int, image_id: int, mask: Any) -> dict[str, Any]:
+    runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": int(coco_mask.area(runs)),
+        "bbox": [float(value) for value in coco_mask.toBbox(runs)],
+        "segmentation": {"size": runs["size"], "counts": runs["counts"].decode()},
+    }
+
+
+def _export(precision: str, output: Path) -> Path:
+    export_bundle(ExportConfig(checkpoint=DEMO_CHECKPOINT, output=output, precision=precision))
+    return output
+
+
+def figures(report: Report) -> dict[str, Any]:
+    """The report without the paths of this run."""
+    content = json.loads(report.to_json())
+    for entry in (content["dataset"], *content["bundles"]):
+        del entry["path"]
+    return content
+
+
+def tables(reports: dict[str, Report]) -> str:
+    return "\n\n".join(f"`--prompts {prompts}`:\n\n{report.to_text()}" for prompts, report in reports.items())
+
+
+def _update_docs(docs: Path, reports: dict[str, Report], run: Path) -> None:
+    before, _, rest = docs.read_text(encoding="utf-8").partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    if not after:
+        raise SystemExit(f"{docs}: expected {_BEGIN} and {_END} in it")
+    docs.write_text(f"{before}{_BEGIN}\n{tables(reports)}\n{_END}{after}", encoding="utf-8")
+    for name, source in _PICTURES.items():
+        shutil.copyfile(run / source, docs.parent / name)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=60, help="held-out scenes (default: 60)")
+    parser.add_argument("--output", type=Path, metavar="JSON", help="where the figures go")
+    parser.add_argument("--docs", type=Path, metavar="MD", help="the page whose tables are to be replaced")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Time and peak memory of `samhq-export`, and the import time of `samhq_runtime`; the README's table.
+
+    python benchmarks/export_cost.py --variants demo vit_b --output benchmarks/results/export_cost.json
+
+Checkpoints are made on the spot: official layout and size, seeded random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from samhq_exporter.architecture import VARIANTS
+from samhq_exporter.config import DEMO_CHECKPOINT
+from samhq_exporter.precision import PRECISIONS
+from samhq_runtime.tables import format_table
+
+_IMPORTS = 7
+
+
+def main() -> None:
+    options = _parse()
+    results: dict[str, Any] = {
+        "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "import_seconds": import_seconds(),
+        "exports": [],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in options.variants:
+            checkpoint = DEMO_CHECKPOINT if variant == "demo" else random_checkpoint(variant, Path(folder))
+            for precision in options.precisions:
+                row = export_cost(checkpoint, precision, Path(folder) / "bundle")
+                results["exports"].append({"variant": variant, "precision": precision, **row})
+                print(f"{variant} {precision}: {row}", file=sys.stderr)
+            if variant != "demo":
+                checkpoint.unlink()
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(report(results))
+
+
+def export_cost(checkpoint: Path, precision: str, output: Path) -> dict[str, float]:
+    """Wall time, peak resident memory and bundle size of one export in a process of its own."""
+    command = [sys.executable, "-m", "samhq_exporter", "--overwrite", "--precision", precision]
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, "--checkpoint", str(checkpoint), "--output", str(output)], stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"export of {checkpoint.name} failed with status {status}")
+    size = sum(file.stat().st_size for file in output.iterdir())
+    return {
+        "seconds": round(seconds, 1),
+        "peak_rss_gb": round(usage.ru_maxrss / 1e6, 2),
+        "bundle_mb": round(size / 1e6, 1),
+    }
+
+
+def import_seconds() -> float:
+    """Median time of `import samhq_runtime` in fresh processes, less the start of Python itself."""
+    return round(_startup("import samhq_runtime") - _startup("pass"), 3)
+
+
+def _startup(code: str) -> float:
+    times = []
+    for _ in range(_IMPORTS):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def random_checkpoint(variant: str, folder: Path) -> Path:
+    """An official-format checkpoint of this variant with seeded random weights."""
+    import torch
+
+    from samhq_exporter.checkpoint import to_official_keys
+    from samhq_exporter.model import Sam
+
+    torch.manual_seed(0)
+    path = folder / f"sam_hq_{variant}.pth"
+    torch.save(to_official_keys(Sam(VARIANTS[variant]).state_dict()), path)
+    return path
+
+
+def report(results: dict[str, Any]) -> str:
+    rows = [
+        (
+            f"{r['variant']} {r['precision']}",
+            f"{r['seconds']:.0f} s",
+            f"{r['peak_rss_gb']:.1f} GB",
+            f"{r['bundle_mb']:.0f} MB",
+        )
+        for r in results["exports"]
+    ]
+    table = format_table(("export", "time", "peak memory", "bundle"), rows)
+    return f"{table}\n\nimport samhq_runtime: {results['import_seconds']:.2f} s"
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--variants", nargs="+", choices=[v for v in VARIANTS if v != "vit_tiny"], default=["demo", "vit_b"]
+    )
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

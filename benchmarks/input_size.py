@@ -1,0 +1,94 @@
+"""What another input size costs: the demo model at several `--image-size`, on held-out scenes; table for the docs.
+
+    python benchmarks/input_size.py --output benchmarks/results/input_size.json
+
+The demo model was trained with 256-pixel inputs. The scenes are drawn larger, so that a larger input does hold more
+detail. Masks come from exported fp32 bundles through `Predictor`, one box prompt per object, and are compared at the
+size of the image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samhq_exporter.config import ExportConfig
+from samhq_exporter.demo.evaluate import held_out_seeds, score
+from samhq_exporter.demo.scenes import Scene, draw_scene
+from samhq_exporter.pipeline import export_bundle
+from samhq_exporter.preview import box_of
+from samhq_runtime import Predictor
+from samhq_runtime.tables import format_table
+
+_SCENE_SIZE = 512
+
+
+def main() -> None:
+    options = _parse()
+    scenes = [draw_scene(seed, _SCENE_SIZE) for seed in held_out_seeds(options.scenes)]
+    rows = _known(options.output, options.scenes)
+    for image_size in sorted(set(options.sizes) - rows.keys()):
+        with tempfile.TemporaryDirectory() as folder:
+            config = ExportConfig(output=Path(folder) / "bundle", image_size=image_size)
+            rows[image_size] = accuracy(export_bundle(config).path, scenes)
+        print(image_size, rows[image_size], file=sys.stderr)
+        if options.output:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            content = {"scenes": options.scenes, "scene_size": _SCENE_SIZE, "sizes": rows}
+            options.output.write_text(json.dumps(content, indent=2) + "\n")
+    print(report(rows))
+
+
+def _known(path: Path | None, scenes: int) -> dict[int, dict[str, Any]]:
+    """The sizes that an earlier run of as many scenes has measured, so that a stopped one goes on."""
+    content = json.loads(path.read_text()) if path and path.exists() else {}
+    same = (content.get("scenes"), content.get("scene_size")) == (scenes, _SCENE_SIZE)
+    return {int(size): row for size, row in content["sizes"].items()} if same else {}
+
+
+def accuracy(bundle: Path, scenes: Sequence[Scene]) -> dict[str, float | int]:
+    """Mean IoU and mean boundary IoU over all objects of `scenes`."""
+    with Predictor(bundle) as predictor:
+        scores = torch.cat([_scores(predictor, scene) for scene in scenes])
+    mean_iou, mean_boundary_iou = scores.mean(dim=0).tolist()
+    return {
+        "objects": len(scores),
+        "mean_iou": round(mean_iou, 4),
+        "mean_boundary_iou": round(mean_boundary_iou, 4),
+    }
+
+
+def _scores(predictor: Predictor, scene: Scene) -> Tensor:
+    """(M,2): IoU and boundary IoU of the objects of one scene."""
+    truth = np.asarray(scene.masks)
+    predictor.set_image(scene.image)
+    masks, _, _ = predictor.predict(box=np.array([box_of(mask) for mask in truth]), multimask_output=False)
+    return score(torch.from_numpy(masks), torch.from_numpy(truth)[:, None])[:, 0]
+
+
+def report(rows: Mapping[int, Mapping[str, Any]]) -> str:
+    cells = [
+        (str(size), f"{row['mean_iou']:.3f}", f"{row['mean_boundary_iou']:.3f}") for size, row in sorted(rows.items())
+    ]
+    return format_table(("--image-size", "box mIoU", "box boundary IoU"), cells)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[128, 192, 256, 384, 512])
+    parser.add_argument("--scenes", type=int, default=40, help="held-out scenes, 4 to 5 objects each")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

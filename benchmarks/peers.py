@@ -1,0 +1,215 @@
+"""This project against its peers: the same picture and boxes, one process each, in turns.
+
+    python benchmarks/peers.py --bundle vit_b_fp32 --checkpoint sam_hq_vit_b.pth --output benchmarks/results/peers.json
+
+`--only` and `--peers` repeat some rows and keep the others of the output file. The table goes to stdout, and with
+`--docs` between the markers of that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contenders.cold_start import cold_start
+from contenders.process import Contender, ContenderFailed, Entry, child_environment, duel
+from contenders.scene import Scene
+from contenders.table import report, write_between_markers
+
+from samhq_runtime.bench.machine import LIBRARIES, describe_machine
+from samhq_runtime.bench.stats import ratio_of_medians
+
+_PEER_LIBRARIES = ("torch", "segment-anything-hq", "transformers", "optimum-onnx")
+_SECTIONS = {  # job -> (rounds, calls per turn, warm-ups) of a duel
+    "encoder": (5, 1, 1),
+    "decoder:1": (15, 2, 4),
+    "decoder:32": (4, 1, 1),
+    "photo:64": (2, 1, 1),
+}
+_ALL_PEERS = (
+    Entry("official ONNX", "official_onnx"),
+    Entry("official PyTorch", "official_torch"),
+    Entry("official torch.compile", "official_torch"),
+    Entry("transformers", "hugging_face"),
+)
+_PEERS = dict.fromkeys(_SECTIONS, _ALL_PEERS) | {"photo:64": (Entry("official PyTorch", "official_torch"),)}
+_OURS = Entry("ours", "ours")
+
+
+def main() -> None:
+    options = _parse()
+    with tempfile.TemporaryDirectory() as temporary:
+        scene = _scene(options, options.work or Path(temporary))
+        results = json.loads(options.output.read_text()) if options.output and options.output.exists() else {}
+        results.update(variant=options.variant, threads=options.threads)
+        results["machine"] = describe_machine(libraries=LIBRARIES + _PEER_LIBRARIES)
+        for section in options.only:
+            known = results.setdefault("sections", {}).get(section)
+            results["sections"][section] = _merged(known, _measure(section, scene, options))
+            if options.output:
+                _write(options.output, results)
+    print(report(results))
+    if options.docs:
+        write_between_markers(options.docs, report(results))
+
+
+def _merged(known: Any, measured: Any) -> Any:
+    """What was measured now, and before it the opponents that only an earlier run measured."""
+    if not known or "opponents" not in known:
+        return measured
+    names = {row["name"] for row in measured["opponents"]}
+    return {"opponents": [row for row in known["opponents"] if row["name"] not in names] + measured["opponents"]}
+
+
+def _measure(section: str, scene: Scene, options: argparse.Namespace) -> Any:
+    if section == "floor":
+        from contenders.floor import machine_rates
+
+        return machine_rates(options.threads)
+    if section == "cold start":
+        return cold_start([p for p in (options.demo_bundle, options.bundle) if p], options.threads)
+    opponents = [*_PEERS[section], *_own_variants(section, options)]
+    if section == "encoder" and options.optimum_python:
+        opponents.append(Entry("optimum-onnx (SAM, no HQ)", "optimum_onnx", str(options.optimum_python)))
+    rows = [_row(entry, section, scene, options) for entry in opponents if _chosen(entry, options)]
+    return {"opponents": rows}
+
+
+def _row(opponent: Entry, job: str, scene: Scene, options: argparse.Namespace) -> dict[str, Any]:
+    """Ours against one opponent; a contender that cannot run is a row that says why."""
+    rounds, calls, warm_ups = _SECTIONS[job]
+    print(f"{job}: ours and {opponent.name}", file=sys.stderr)
+    try:
+        _prepare(opponent, scene)
+        opponent_scene = _bundle_scene(opponent, scene, options)
+        with Contender(_OURS, job, scene) as ours, Contender(opponent, job, opponent_scene) as theirs:
+            duel((ours, theirs), rounds=options.rounds or rounds, calls=calls, warm_ups=warm_ups)
+            agreement = _agreement(ours, theirs)
+    except ContenderFailed as e:
+        print(f"  {e}", file=sys.stderr)
+        return {"name": opponent.name, "failed": str(e)}
+    ratio = ratio_of_medians(theirs.seconds, ours.seconds)
+    row = {
+        "name": opponent.name,
+        "ours": _facts(ours),
+        "theirs": _facts(theirs),
+        "times_faster": {"value": ratio.value, "low": ratio.low, "high": ratio.high},
+        "agreement": agreement,
+    }
+    print(f"  {np.median(ours.seconds):.4f} s, {np.median(theirs.seconds):.4f} s: {ratio}", file=sys.stderr)
+    return row
+
+
+def _facts(contender: Contender) -> dict[str, Any]:
+    return {
+        "median_seconds": float(np.median(contender.seconds)),
+        "seconds": [round(s, 5) for s in contender.seconds],
+        **{name: contender.facts[name] for name in ("import_seconds", "load_seconds", "first_seconds")},
+        "peak_mb": round(contender.facts["peak_bytes"] / 1e6),
+        "peak_less_imports_mb": round((contender.facts["peak_bytes"] - contender.facts["imported_bytes"]) / 1e6),
+    }
+
+
+def _agreement(ours: Contender, theirs: Contender) -> dict[str, float] | None:
+    """Are the results the same? IoU of masks, or greatest difference of embeddings over their range."""
+    folder = ours.scene.folder
+    a, b = (np.load(c.save(folder / f"result_{i}.npy")) for i, c in enumerate((ours, theirs)))
+    if a.dtype != bool:
+        return {"max_difference_over_range": float(np.abs(a - b).max() / np.ptp(b))}
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    return {"least_mask_iou": float(((a & b).sum(1) / np.maximum((a | b).sum(1), 1)).min())}
+
+
+def _own_variants(section: str, options: argparse.Namespace) -> list[Entry]:
+    names = [] if section == "photo:64" else ["ours OpenVINO"]
+    if "avx512_bf16" in " ".join(describe_machine()["cpu"].get("features", ())) and names:
+        names.append("ours OpenVINO bf16")
+    if options.int8_bundle:
+        names.append("ours int8")
+    return [Entry(name, "ours") for name in names]
+
+
+def _bundle_scene(opponent: Entry, scene: Scene, options: argparse.Namespace) -> Scene:
+    """The scene of our int8 variant differs in its bundle, so it has a folder of its own."""
+    if opponent.name != "ours int8":
+        return scene
+    other = Scene(**{**vars(scene), "folder": scene.folder / "int8", "bundle": options.int8_bundle.resolve()})
+    other.write()
+    return other
+
+
+def _prepare(opponent: Entry, scene: Scene) -> None:
+    """Make the opponent's files, in a process of its own so that nothing of it stays in memory."""
+    makers = {
+        "official_onnx": ("official_export", "official_decoder.onnx"),
+        "optimum_onnx": ("optimum_onnx", "optimum/vision_encoder.onnx"),
+    }
+    if opponent.module not in makers:
+        return
+    module, product = makers[opponent.module]
+    if (scene.folder / product).exists():
+        return
+    child = subprocess.run(
+        [opponent.python, "-m", f"contenders.{module}", str(scene.folder)],
+        env=child_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if child.returncode:
+        raise ContenderFailed(f"{opponent.name}: its export failed: {child.stderr.strip().splitlines()[-1]}")
+
+
+def _scene(options: argparse.Namespace, folder: Path) -> Scene:
+    scene = Scene(
+        folder=folder.resolve(),
+        bundle=options.bundle.resolve(),
+        checkpoint=options.checkpoint.resolve(),
+        variant=options.variant,
+        threads=options.threads,
+    )
+    scene.write()
+    return scene
+
+
+def _chosen(entry: Entry, options: argparse.Namespace) -> bool:
+    return not options.peers or entry.name in options.peers
+
+
+def _write(path: Path, results: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(results, indent=1) + "\n")
+    partial.replace(path)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True, help="fp32 bundle of the checkpoint")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="official .pth of the same weights")
+    parser.add_argument("--variant", default="vit_b", choices=("vit_b", "vit_l", "vit_h"))
+    parser.add_argument("--demo-bundle", type=Path, help="for the cold start rows")
+    parser.add_argument("--int8-bundle", type=Path, help="an int8 bundle of the same checkpoint, as one more row")
+    parser.add_argument("--optimum-python", type=Path, help="Python of an environment with optimum-onnx")
+    sections = ["floor", "cold start", *_SECTIONS]
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=sections, help=f"some of: {','.join(sections)}"
+    )
+    parser.add_argument("--peers", type=lambda text: text.split(","), help="only these opponents, by name")
+    parser.add_argument("--rounds", type=int, help="turns per duel, instead of each section's own")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contender")
+    parser.add_argument("--work", type=Path, help="keep the peers' files here for the next run")
+    parser.add_argument("--output", type=Path, help="JSON of all results; sections not measured now are kept")
+    parser.add_argument("--docs", type=Path, help="Markdown file with a table between markers to replace")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The sizes that tell one SAM-HQ checkpoint from another. No torch here, so `--help` stays instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyViTStage:
+    """One stage of a TinyViT image encoder: `depth` blocks of width `dim` on one grid."""
+
+    dim: int
+    depth: int
+    num_heads: int = 0  # 0: a stage of convolutions
+    window_size: int = 0
+    stride: int = 2  # of the patch merging that leads into this stage; the first stage has none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Every size of a SAM-HQ model; the defaults are those all released ViT checkpoints share.
+
+    `encoder_dim`, `depth`, `num_heads`, `global_attn_indexes` and `window_size` describe the ViT image encoder,
+    `embed_dim` is the channel count of `image_embeddings` and of every decoder token.
+    """
+
+    encoder_dim: int
+    depth: int
+    num_heads: int
+    global_attn_indexes: tuple[int, ...]
+    window_size: int = 14
+    image_size: int = 1024
+    patch_size: int = 16
+    mlp_dim: int | None = None
+    embed_dim: int = 256
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+    decoder_mlp_dim: int = 2048
+    iou_head_dim: int = 256
+    mask_in_chans: int = 16
+    stages: tuple[TinyViTStage, ...] = ()  # of a TinyViT image encoder; empty for a ViT
+
+    @property
+    def embedding_size(self) -> int:
+        """Side of the `image_embeddings` grid in tokens."""
+        return self.image_size // self.patch_size
+
+    @property
+    def encoder_mlp_dim(self) -> int:
+        return self.mlp_dim or 4 * self.encoder_dim
+
+
+VARIANTS: dict[str, Architecture] = {
+    "vit_b": Architecture(encoder_dim=768, depth=12, num_heads=12, global_attn_indexes=(2, 5, 8, 11)),
+    "vit_l": Architecture(encoder_dim=1024, depth=24, num_heads=16, global_attn_indexes=(5, 11, 17, 23)),
+    "vit_h": Architecture(encoder_dim=1280, depth=32, num_heads=16, global_attn_indexes=(7, 15, 23, 31)),
+    "vit_tiny": Architecture(
+        encoder_dim=160,  # width of the early feature, the only encoder width the HQ fusion sees
+        depth=0,
+        num_heads=0,
+        global_attn_indexes=(),
+        stages=(
+            TinyViTStage(dim=64, depth=2),
+            TinyViTStage(dim=128, depth=2, num_heads=4, window_size=7),
+            TinyViTStage(dim=160, depth=6, num_heads=5, window_size=14),
+            TinyViTStage(dim=320, depth=2, num_heads=10, window_size=7, stride=1),
+        ),
+    ),
+    "demo": Architecture(
+        encoder_dim=128,
+        depth=5,
+        num_heads=2,
+        global_attn_indexes=(2,),
+        window_size=8,
+        image_size=256,
+        patch_size=8,
+        mlp_dim=256,
+        embed_dim=64,
+        decoder_mlp_dim=256,
+        iou_head_dim=64,
+        mask_in_chans=8,
+    ),
+}
+CUSTOM = "custom"
+
+# SAM's pixel statistics (ImageNet), the same for every variant: `Sam.pixel_mean` and `Sam.pixel_std` upstream.
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+def variant_name(architecture: Architecture) -> str:
+    """The table row with exactly these sizes, or `custom` for a model of other sizes."""
+    return next((name for name, row in VARIANTS.items() if row == architecture), CUSTOM)

@@ -1,0 +1,74 @@
+"""How much of the PyTorch model's masks a bundle keeps, on held-out scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samhq_runtime.bundle import Bundle
+from samhq_runtime.geometry import preprocess
+from samhq_runtime.masks import mask_weights
+from samhq_runtime.predictor import Predictor
+from samhq_runtime.prompts import encode_prompts
+from samhq_runtime.upscale import upscale
+
+from ..emulation import runnable
+from ..model import PlainSam
+from ..preview import box_of
+from .scenes import Scene, draw_scene
+
+
+@torch.inference_mode()
+def mask_ious(bundle: Bundle, sam: PlainSam, seeds: Iterable[int]) -> dict[str, list[float]]:
+    """IoU of the bundle's and of float32 PyTorch's masks, one number per object, by prompt (`box`, `point`).
+
+    Masks are those a user gets: single-mask output at the image's size. A precision the CPU lacks is emulated.
+    """
+    manifest = bundle.manifest
+    side, low_res = manifest.sizes.image_size, manifest.sizes.low_res_size
+    weights = mask_weights(multimask_output=False, hq_token_only=False)
+    ious: dict[str, list[float]] = {"box": [], "point": []}
+    with runnable(bundle) as here, Predictor(here) as predictor:
+        for seed in seeds:
+            scene = draw_scene(seed, side)
+            predictor.set_image(scene.image)
+            features = sam.encode_image(
+                torch.from_numpy(preprocess(scene.image, side, manifest.pixel_mean, manifest.pixel_std))
+            )
+            for kind, prompt in _prompts(scene).items():
+                got = predictor.predict(**prompt, multimask_output=False)[0][:, 0]
+                prompts = encode_prompts(
+                    **{**_NO_PROMPTS, **prompt}, original_hw=(side, side), image_size=side, low_res_size=low_res
+                )
+                feeds = {**prompts.feeds(), "image_index": np.zeros(len(got), np.int64), "mask_weights": weights}
+                logits, _ = sam.decode_masks(*features, **{k: torch.from_numpy(a) for k, a in feeds.items()})
+                expected = upscale(logits.numpy(), (side, side), side)[:, 0] > manifest.mask_threshold
+                ious[kind] += [_iou(ours, reference) for ours, reference in zip(got, expected, strict=True)]
+    return ious
+
+
+_NO_PROMPTS = dict.fromkeys(("box", "point_coords", "point_labels", "mask_input"))
+
+
+def _prompts(scene: Scene) -> dict[str, dict[str, Any]]:
+    points = np.array([[_inner_pixel(mask)] for mask in scene.masks], np.float32)
+    return {
+        "box": {"box": np.array([box_of(mask) for mask in scene.masks])},
+        "point": {"point_coords": points, "point_labels": np.ones((len(points), 1), np.float32)},
+    }
+
+
+def _inner_pixel(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """x, y of the mask's pixel in the middle of its list of pixels."""
+    rows, columns = np.nonzero(mask)
+    middle = len(rows) // 2
+    return int(columns[middle]), int(rows[middle])
+
+
+def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    union = int((a | b).sum())
+    return float((a & b).sum() / union) if union else 1.0

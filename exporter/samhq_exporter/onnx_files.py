@@ -1,0 +1,15 @@
+"""ONNX graphs on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+_INLINE_LIMIT = 1 << 30  # protobuf ends at 2 GiB; larger weights go to one `.data` file beside the graph
+
+
+def save_graph(model: ir.Model, path: Path) -> None:
+    """Write `path`, and `<path>.data` beside it if the weights are large."""
+    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    ir.save(model, path, external_data=f"{path.name}.data" if weights > _INLINE_LIMIT else None)

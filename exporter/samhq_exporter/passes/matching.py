@@ -1,0 +1,36 @@
+"""Which nodes a pattern of a precision policy names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+import onnx_ir as ir
+
+from samhq_runtime.errors import GraphError
+
+
+def matches(node: ir.Node, pattern: str) -> bool:
+    """Whether `pattern` names `node`.
+
+    1. With a `*`: a glob of the whole node name. 2. Starting with `/`: a part of the node name.
+    3. Else: an operator type.
+    """
+    name = node.name or ""
+    if "*" in pattern:
+        return fnmatchcase(name, pattern)
+    return pattern in name if pattern.startswith("/") else node.op_type == pattern
+
+
+def matches_any(node: ir.Node, patterns: Iterable[str]) -> bool:
+    return any(matches(node, pattern) for pattern in patterns)
+
+
+def require_all_used(graph: ir.Graph, patterns: Iterable[str]) -> None:
+    """Raise GraphError if a pattern names no node: a stale policy is a bug, a mistyped wish an error."""
+    unused = [pattern for pattern in patterns if not any(matches(node, pattern) for node in graph)]
+    if unused:
+        raise GraphError(
+            f"{graph.name}: {', '.join(unused)} match no node; a pattern of the precision policy is stale or mistyped "
+            "(`--precision-report` lists the nodes)"
+        )

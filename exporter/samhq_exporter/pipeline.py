@@ -1,0 +1,201 @@
+"""The whole export on one screen: checkpoint -> graphs -> passes -> files -> parity -> bundle."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from samhq_runtime import __version__
+from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
+from samhq_runtime.contract import (
+    GraphSpec,
+    ModelSizes,
+    image_encoder_spec,
+    mask_decoder_spec,
+)
+from samhq_runtime.engine import FLAVOURS, BuiltEngine, Progress, build_engines, no_progress
+from samhq_runtime.engine.flavour import load_tensorrt
+from samhq_runtime.errors import BackendUnavailable
+from samhq_runtime.hq_token import read_hq_token
+from samhq_runtime.image_io import read_image
+from samhq_runtime.manifest import GraphEntry, Manifest, file_entries, write_manifest
+from samhq_runtime.reference import REFERENCE_NAME
+from samhq_runtime.triton.config import TritonOptions
+from samhq_runtime.triton.repository import require_free, write_repository
+
+from .architecture import PIXEL_MEAN, PIXEL_STD
+from .calibration import calibration_set
+from .checkpoint import Checkpoint, checkpoint_of_model, load_checkpoint
+from .config import ExportConfig
+from .emulation import runnable
+from .graphs import graphs_of, model_sizes
+from .onnx_files import save_graph
+from .precision import EMBEDDINGS_DTYPE, TABLE
+from .preview import central_boxes, default_scene, write_preview
+from .released import release_of
+from .staging import staged
+from .trace import OPSET
+from .typed_graphs import Report, Step, TypedGraph, Wish, typed_graphs
+from .verify import ParityReport, require_parity, verify
+
+MASK_THRESHOLD = 0.0
+_TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """Where the bundle is, what its manifest said before engines were added, and how close it is to PyTorch."""
+
+    path: Path
+    manifest: Manifest
+    parity: ParityReport
+    engines: Sequence[BuiltEngine] = ()
+
+
+def export_bundle(
+    config: ExportConfig,
+    *,
+    model: nn.Module | None = None,
+    step: Step = nullcontext,
+    report: Report | None = None,
+    engine_progress: Progress = no_progress,
+) -> ExportResult:
+    """Export a checkpoint to a verified bundle.
+
+    Args:
+        config: what to export, and where to.
+        model: a `Sam` object of `segment_anything_hq` or `segment_anything` to export instead of `config.checkpoint`.
+        step: called with the name of each step, returns a context manager around it (progress display).
+        report: called with the precision of every node and what was measured of it, before the graphs are written.
+        engine_progress: shows the progress of engines that are built, see `build_engines`.
+
+    Raises:
+        SamHqError: nothing was written, or only engines or Triton models were not; the message says why and what to do.
+    """
+    output = config.output_folder
+    if config.engine:  # said before the work, not after it
+        load_tensorrt(FLAVOURS[config.engine])
+    triton = TritonOptions(
+        backend="tensorrt" if config.engine == "tensorrt" else "onnxruntime", overwrite=config.overwrite
+    )
+    if config.triton:
+        require_free(config.triton, triton)
+    with staged(output, overwrite=config.overwrite) as folder:
+        source = _fetched(config.checkpoint, step) if model is None else model
+        with step("load checkpoint"):
+            checkpoint = _load(config, source)
+        sizes = model_sizes(checkpoint.sam)
+        wish = Wish(
+            precision=config.precision,
+            token_fusion=checkpoint.token_fusion,
+            keep_fp32=config.keep_fp32,
+            calibration=calibration_set(config.calibration),
+            clipping=config.clipping,
+            report=report,
+        )
+        graphs = typed_graphs(graphs_of(checkpoint.sam), sizes, folder, wish=wish, step=step)
+        with step("write graphs"):
+            _write_graphs(graphs, folder)
+        bundle = Bundle(folder, _manifest(checkpoint, config.precision, graphs, folder))
+        parity = _verified(bundle, checkpoint, config, step)
+        manifest = replace(bundle.manifest, files=file_entries(folder), parity=_parity_json(parity, config.precision))
+        write_manifest(folder, manifest)
+    engines = build_engines(output, target=config.engine, progress=engine_progress) if config.engine else []
+    if config.triton:
+        with step("write Triton models"):
+            write_repository(load_bundle(output), config.triton, triton)
+    return ExportResult(output, manifest, parity, engines)
+
+
+def _verified(bundle: Bundle, checkpoint: Checkpoint, config: ExportConfig, step: Step) -> ParityReport:
+    """Parity of a bundle that passes its gate; what was compared is recorded and drawn into it."""
+    with runnable(bundle, bundle.path) as here:
+        with step("verify against PyTorch"):
+            image, boxes = default_scene()
+            parity = verify(here, checkpoint.sam, image, boxes, record=bundle.path / REFERENCE_NAME)
+            if config.image is not None:  # the recording never holds a user's picture
+                image = read_image(config.image)
+                boxes = central_boxes(image)
+                parity = verify(here, checkpoint.sam, image, boxes)
+            require_parity(parity, config.precision)
+        with step("draw preview"):
+            write_preview(here, image, boxes, bundle.path / "preview.png")
+    return parity
+
+
+def _fetched(checkpoint: Path, step: Step) -> Path:
+    """The file of a released checkpoint's name; any other path as it is."""
+    release = release_of(checkpoint)
+    if release is None:
+        return checkpoint
+    try:
+        from .download import fetch
+    except ModuleNotFoundError as e:
+        raise BackendUnavailable(
+            f"--checkpoint {checkpoint}: no such file, and to download that release {e.name} is missing: "
+            "pip install 'samhq-export[hub]'"
+        ) from e
+    with step(f"fetch {release.file} ({release.bytes / 1e6:.0f} MB) of {release.repository}"):
+        return fetch(release)
+
+
+def _load(config: ExportConfig, source: Path | nn.Module) -> Checkpoint:
+    variant, token_fusion, image_size = config.variant, config.token_fusion, config.image_size
+    if isinstance(source, Path):
+        checkpoint = load_checkpoint(source, variant=variant, token_fusion=token_fusion, image_size=image_size)
+    else:
+        checkpoint = checkpoint_of_model(source, variant=variant, token_fusion=token_fusion, image_size=image_size)
+    if config.hq_token is not None:
+        decoder = checkpoint.sam_hq.mask_decoder
+        tuned = read_hq_token(config.hq_token, embed_dim=checkpoint.sam.arch.embed_dim)
+        decoder.hq_token.weight.copy_(torch.from_numpy(tuned))
+    return checkpoint
+
+
+def _write_graphs(graphs: Mapping[str, TypedGraph], folder: Path) -> None:
+    for name, graph in graphs.items():
+        graph.model.producer_name, graph.model.producer_version = "samhq-export", __version__
+        save_graph(graph.model, folder / f"{name}.onnx")
+
+
+def _manifest(checkpoint: Checkpoint, precision: str, graphs: Mapping[str, TypedGraph], folder: Path) -> Manifest:
+    return Manifest(
+        variant=checkpoint.variant,
+        precision=precision,
+        token_fusion=checkpoint.token_fusion,
+        sizes=model_sizes(checkpoint.sam),
+        pixel_mean=PIXEL_MEAN,
+        pixel_std=PIXEL_STD,
+        mask_threshold=MASK_THRESHOLD,
+        opset=TABLE[precision].opset or OPSET,
+        precision_policy={name: graph.policy.to_json() for name, graph in graphs.items()},
+        graphs=_graph_entries(model_sizes(checkpoint.sam), EMBEDDINGS_DTYPE[precision]),
+        files=file_entries(folder),
+        checkpoint={"file": checkpoint.file_name, "sha256": checkpoint.sha256},
+        tools={
+            "samhq-export": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in _TOOLS},
+        },
+        parity={},
+    )
+
+
+def _parity_json(parity: ParityReport, precision: str) -> dict[str, Any]:
+    emulated = {"emulated": f"{precision} roundings, float32 kernels"} if precision in NOT_ON_CPU else {}
+    return {**parity.to_json(), **emulated}
+
+
+def _graph_entries(sizes: ModelSizes, embeddings_dtype: str) -> dict[str, GraphEntry]:
+    specs: tuple[GraphSpec, ...] = tuple(
+        make(sizes, embeddings_dtype=embeddings_dtype) for make in (image_encoder_spec, mask_decoder_spec)
+    )
+    return {spec.name: GraphEntry(f"{spec.name}.onnx", spec) for spec in specs}

@@ -1,0 +1,86 @@
+"""Precision as data: the compute type of a graph and the parts that differ from it. No torch or onnx here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionPolicy:
+    """What every node of a graph computes in, and why.
+
+    Attributes:
+        compute: type of all that is not named below.
+        fp32_islands: stated islands: operator types, node-name fragments that start with `/`, or globs. They keep what
+            half precision breaks whatever the range: statistics and exponentials (LayerNorm, Softmax), large angles
+            (positional encoding), near-ties that flip the choice of a mask (IoU head), the final sum over features.
+        keep_fp32: islands the user asked for, in the same notation.
+        measured_islands: nodes whose measured values do not fit the compute type, and the largest of those values.
+        int8_layers: products of int8 operands, and the calibrated scale of each that is an activation.
+        ranges: where the measured values come from; empty if nothing was measured.
+    """
+
+    compute: str
+    fp32_islands: tuple[str, ...] = ()
+    keep_fp32: tuple[str, ...] = ()
+    measured_islands: Mapping[str, float] = field(default_factory=dict)
+    int8_layers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    ranges: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def islands(self) -> tuple[str, ...]:
+        """All patterns of nodes that stay float32."""
+        return self.fp32_islands + self.keep_fp32
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """One `--precision`.
+
+    Attributes:
+        compute: type of the arithmetic outside islands and int8 layers.
+        embeddings: numpy dtype of what passes from encoder to decoder; numpy has no bfloat16.
+        opset: of both graphs; None for the tracer's. Conv takes bfloat16 from opset 22 on.
+        int8: node-name fragment of the places whose products become int8, by graph.
+        needs_ranges: whether activations must be measured before the graphs can be typed.
+    """
+
+    compute: str
+    embeddings: str = "float32"
+    opset: int | None = None
+    int8: Mapping[str, str] = field(default_factory=dict)
+    needs_ranges: bool = False
+
+
+TABLE = {
+    "fp32": Precision(compute="float32"),
+    "fp16": Precision(compute="float16", embeddings="float16", needs_ranges=True),
+    "bf16": Precision(compute="bfloat16", opset=22),
+    # The blocks hold nearly all of the arithmetic; first (patches), last (neck, HQ features) and decoder stay float32.
+    "int8": Precision(compute="float32", int8={"image_encoder": "/blocks."}, needs_ranges=True),
+}
+PRECISIONS = tuple(TABLE)
+CLIPPING_RULES = ("minmax", "percentile", "mse", "entropy")
+DEFAULT_CLIPPING = "mse"
+EMBEDDINGS_DTYPE = {name: row.embeddings for name, row in TABLE.items()}
+
+_ISLANDS = {
+    "image_encoder": ("LayerNormalization", "Softmax"),
+    "mask_decoder": ("LayerNormalization", "Softmax", "/prompt_encoder/", "/iou_prediction_head/", "/mask_product/"),
+}
+_FUSION_ISLAND = "/token_fusion/"
+_FUSED = ("sum", "hadamard")
+
+
+def policy_of(precision: str, graph: str, *, token_fusion: str) -> PrecisionPolicy:
+    """The stated policy of one graph; `token_fusion` because not every one has a fusion node to keep in float32."""
+    compute = TABLE[precision].compute
+    if compute == "float32":
+        return PrecisionPolicy(compute=compute)
+    fused = graph == "mask_decoder" and token_fusion in _FUSED
+    return PrecisionPolicy(compute=compute, fp32_islands=_ISLANDS[graph] + (_FUSION_ISLAND,) * fused)

@@ -1,0 +1,177 @@
+"""Traced graphs -> the graphs that ship: policies stated, measured on calibration images where needed, and applied."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, ModelSizes
+from samhq_runtime.errors import ConfigError
+from samhq_runtime.geometry import preprocess
+
+from .architecture import PIXEL_MEAN, PIXEL_STD
+from .calibration import CalibrationImage, CalibrationSet, int8_scale
+from .graphs import Graph
+from .measured_policy import SAFETY, Decision, decisions, float16_islands, int8_nodes, int8_scales, require_half_io
+from .passes import apply_policy, check_rules, simplify
+from .passes.int8 import activations_of
+from .passes.matching import matches
+from .precision import TABLE, Precision, PrecisionPolicy, policy_of
+from .ranges import RangeRecorder
+from .sample_prompts import prompt_feeds
+from .trace import trace
+
+Report = Callable[[Iterable[Decision]], None]
+Step = Callable[[str], AbstractContextManager[object]]
+_EMBEDDINGS = frozenset({"image_embeddings", "hq_features"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the user asked for.
+
+    Attributes:
+        precision: a row of `precision.TABLE`.
+        token_fusion: whose node the decoder must contain.
+        keep_fp32: patterns of nodes that stay float32 whatever the policy says.
+        calibration: what ranges are measured on.
+        clipping: rule from measured values to int8 scales.
+        report: takes the decision on every node; asking for it has the ranges measured in any precision.
+    """
+
+    precision: str
+    token_fusion: str
+    keep_fp32: tuple[str, ...]
+    calibration: CalibrationSet
+    clipping: str
+    report: Report | None
+
+
+@dataclass(frozen=True)
+class TypedGraph:
+    """A graph as it ships, and the policy it follows."""
+
+    model: ir.Model
+    policy: PrecisionPolicy
+
+
+def typed_graphs(
+    graphs: Sequence[Graph], sizes: ModelSizes, folder: Path, *, wish: Wish, step: Step
+) -> dict[str, TypedGraph]:
+    """Both graphs in the wished precision.
+
+    Args:
+        graphs: encoder and decoder, traced here.
+        sizes: of the model.
+        folder: where the instrumented graphs lie while ranges are measured.
+        wish: what the user asked for.
+        step: progress display.
+
+    Raises:
+        ConfigError: a pattern of `keep_fp32` that names no node.
+        GraphError: the graphs cannot have this precision.
+    """
+    models = {graph.spec.name: _traced(graph, step) for graph in graphs}
+    _require_all_used(models.values(), wish.keep_fp32)
+    row = TABLE[wish.precision]
+    policies = {name: _stated(model, wish) for name, model in models.items()}
+    if row.needs_ranges or wish.report is not None:
+        policies, largest = _measured(models, policies, sizes, folder, wish=wish, step=step)
+        if wish.report is not None:
+            wish.report([d for name in models for d in decisions(models[name], largest[name], policies[name])])
+    half_io = _half_io(row)
+    for name, model in models.items():
+        apply_policy(model, policy=policies[name], half_io=half_io)
+        if row.opset is not None:
+            model.opset_imports[""] = row.opset
+        check_rules(model, token_fusion=wish.token_fusion)
+    return {name: TypedGraph(model, policies[name]) for name, model in models.items()}
+
+
+def _traced(graph: Graph, step: Step) -> ir.Model:
+    with step(f"export {graph.spec.name}"):
+        model = trace(graph)
+        simplify(model)
+    return model
+
+
+def _half_io(row: Precision) -> frozenset[str]:
+    return _EMBEDDINGS if row.embeddings == "float16" else frozenset()
+
+
+def _require_all_used(models: Iterable[ir.Model], patterns: Sequence[str]) -> None:
+    nodes = [node for model in models for node in model.graph]
+    unused = [pattern for pattern in patterns if not any(matches(node, pattern) for node in nodes)]
+    if unused:
+        raise ConfigError(
+            f"--keep-fp32 {', '.join(unused)}: no node has such a name or operator; --precision-report lists them all"
+        )
+
+
+def _stated(model: ir.Model, wish: Wish) -> PrecisionPolicy:
+    name = str(model.graph.name)
+    here = tuple(p for p in wish.keep_fp32 if any(matches(node, p) for node in model.graph))
+    return replace(policy_of(wish.precision, name, token_fusion=wish.token_fusion), keep_fp32=here)
+
+
+def _measured(
+    models: Mapping[str, ir.Model],
+    policies: Mapping[str, PrecisionPolicy],
+    sizes: ModelSizes,
+    folder: Path,
+    *,
+    wish: Wish,
+    step: Step,
+) -> tuple[dict[str, PrecisionPolicy], dict[str, dict[str, float]]]:
+    """Policies with their measured part, and the largest magnitude of every value, by graph."""
+    row, encoder, decoder = TABLE[wish.precision], models[IMAGE_ENCODER], models[MASK_DECODER]
+    fragment = row.int8.get(IMAGE_ENCODER)
+    layers = [] if fragment is None else int8_nodes(encoder, fragment, wish.keep_fp32)
+    inputs = {str(value.name) for node in layers for value in activations_of(node)}
+    images = wish.calibration.images
+    with (
+        step(f"measure activation ranges on {len(images)} images"),
+        tempfile.TemporaryDirectory(dir=folder) as temporary,
+        RangeRecorder(encoder, Path(temporary), sampled=inputs) as encode,
+        RangeRecorder(decoder, Path(temporary)) as decode,
+    ):
+        for load in images:
+            _run(encode, decode, load, sizes)
+        scale = {v: int8_scale(encode.magnitudes(v), encode.largest[v], wish.clipping) for v in inputs}
+        largest = {IMAGE_ENCODER: encode.largest, MASK_DECODER: decode.largest}
+    scales = {str(n.name): int8_scales(n, [scale[str(v.name)] for v in activations_of(n)]) for n in layers}
+    source = {"images": len(images), "source": wish.calibration.source}
+    return {
+        name: _with_ranges(models[name], policy, largest[name], scales if name == IMAGE_ENCODER else {}, source, wish)
+        for name, policy in policies.items()
+    }, largest
+
+
+def _run(encode: RangeRecorder, decode: RangeRecorder, load: Callable[[], CalibrationImage], sizes: ModelSizes) -> None:
+    sample = load()
+    hw = (sample.image.shape[0], sample.image.shape[1])
+    features = encode.run({"input_image": preprocess(sample.image, sizes.image_size, PIXEL_MEAN, PIXEL_STD)})
+    for feeds in prompt_feeds(sizes, hw, sample.boxes):
+        decode.run({**features, **feeds})
+
+
+def _with_ranges(
+    model: ir.Model,
+    policy: PrecisionPolicy,
+    largest: Mapping[str, float],
+    scales: Mapping[str, tuple[float, ...]],
+    source: Mapping[str, object],
+    wish: Wish,
+) -> PrecisionPolicy:
+    if policy.compute == "float16":
+        require_half_io(model, largest, _half_io(TABLE[wish.precision]))
+        islands = float16_islands(model, largest, policy)
+        return replace(policy, measured_islands=islands, ranges={**source, "safety": SAFETY})
+    if scales:
+        return replace(policy, int8_layers=dict(scales), ranges={**source, "clipping": wish.clipping})
+    return replace(policy, ranges=source)

@@ -1,0 +1,153 @@
+/* samhq: segment images with a SAM-HQ bundle, from C.
+ *
+ * Handles are opaque. Every function that can fail returns a samhq_status and, if `error` is not NULL, fills it;
+ * nothing is kept per process or per thread. No C++ exception leaves the library. Where a function documents an `out`
+ * handle, it is set to NULL on failure.
+ *
+ * Threads: every function may be called at the same time from any thread, on the same handles too, except that a
+ * handle must not be used during or after its own close. Handles may be closed in any order and on any thread.
+ *
+ * Structs that may grow start with `struct_size`: set it to sizeof the struct (the *_INIT macros do), leave what you do
+ * not need 0, and a program keeps working with newer libraries of the same SAMHQ_ABI_VERSION. */
+#ifndef SAMHQ_SAMHQ_H
+#define SAMHQ_SAMHQ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The version of this project that the header belongs to, and that of the binary interface. */
+#define SAMHQ_VERSION "0.1.0"
+#define SAMHQ_ABI_VERSION 1
+
+#if defined(__GNUC__)
+#define SAMHQ_API __attribute__((visibility("default")))
+#else
+#define SAMHQ_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What went wrong. Numbers never change their meaning; new ones may be added. */
+typedef enum samhq_status {
+    SAMHQ_OK = 0,
+    SAMHQ_ERROR_ARGUMENT = 1,       /* a NULL pointer, or a struct that this version does not know */
+    SAMHQ_ERROR_CONFIG = 2,         /* an option that cannot be honoured */
+    SAMHQ_ERROR_IMAGE = 3,          /* no pixels, or sizes or a stride that do not fit */
+    SAMHQ_ERROR_PROMPT = 4,         /* prompts that are missing, malformed or not finite */
+    SAMHQ_ERROR_BUNDLE_MISSING = 5, /* no such folder, no manifest in it, or a file it lists is missing */
+    SAMHQ_ERROR_BUNDLE_INVALID = 6, /* the manifest is not one of this project */
+    SAMHQ_ERROR_BUNDLE_SCHEMA = 7,  /* the manifest is of another schema, e.g. a newer one */
+    SAMHQ_ERROR_BUNDLE_UNSAFE = 8,  /* a file of the bundle lies outside its folder */
+    SAMHQ_ERROR_BUNDLE_DAMAGED = 9, /* a file has another size or SHA-256 than the manifest says */
+    SAMHQ_ERROR_CONTRACT = 10,      /* a graph takes or returns other tensors than this library knows */
+    SAMHQ_ERROR_UNAVAILABLE = 11,   /* ONNX Runtime or an execution provider cannot be had here */
+    SAMHQ_ERROR_BACKEND = 12,       /* ONNX Runtime refused a graph or failed while running it */
+    SAMHQ_ERROR_MEMORY = 13,        /* out of memory */
+    SAMHQ_ERROR_INTERNAL = 14       /* a bug of this library */
+} samhq_status;
+
+/* The outcome of one call, owned by the caller; `message` is UTF-8, says what to do, and is cut if too long. */
+typedef struct samhq_error {
+    samhq_status status;
+    char message[1020];
+} samhq_error;
+
+typedef struct samhq_bundle samhq_bundle; /* a verified bundle, opened for running */
+typedef struct samhq_image samhq_image;   /* an encoded image, for any number of predictions */
+typedef struct samhq_result samhq_result; /* what one prediction returned */
+
+typedef struct samhq_bundle_options {
+    size_t struct_size;
+    const char* providers;    /* in order of preference, as "tensorrt,cuda,cpu", each must be available; NULL: "cpu" */
+    int32_t threads;          /* CPU threads inside one operator; 0: one per physical core */
+    int32_t device_id;        /* which GPU, for cuda and tensorrt */
+    int32_t prompts_per_call; /* more objects than these are decoded in groups, which bounds memory; 0: 8 */
+    const char* onnxruntime;  /* path of ONNX Runtime's library; NULL: environment SAMHQ_ONNXRUNTIME, or the loader's */
+} samhq_bundle_options;
+#define SAMHQ_BUNDLE_OPTIONS_INIT {sizeof(samhq_bundle_options), NULL, 0, 0, 0, NULL}
+
+/* Facts about a bundle; strings belong to the bundle. */
+typedef struct samhq_bundle_info {
+    size_t struct_size;
+    const char* variant;
+    const char* precision;
+    const char* token_fusion; /* "none" for an original SAM, which has no HQ token */
+    int64_t image_size;
+    int64_t embed_dim;    /* floats in an HQ token */
+    int64_t low_res_size; /* side of low_res_logits and mask_input */
+    double mask_threshold;
+    int32_t has_hq_token; /* 0 for an original SAM */
+} samhq_bundle_info;
+#define SAMHQ_BUNDLE_INFO_INIT {sizeof(samhq_bundle_info), NULL, NULL, NULL, 0, 0, 0, 0, 0}
+
+/* Prompts for B objects of one image. A kind of prompt is left out (count 0), given once for all objects (count 1), or
+ * once per object (count B). Coordinates are x, y in pixels of the image. Arrays are only read during the call. */
+typedef struct samhq_prompts {
+    size_t struct_size;
+    const double* point_coords;  /* (point_sets, points, 2) */
+    const int32_t* point_labels; /* (point_sets, points): 1 on the object, 0 not */
+    int64_t point_sets;          /* 0, 1 or B */
+    int64_t points;              /* points in a set */
+    const double* boxes;         /* (box_count, 4): x0, y0, x1, y1 */
+    int64_t box_count;           /* 0, 1 or B */
+    const float* mask_input;     /* (mask_count, mask_side, mask_side): low_res_logits of an earlier prediction */
+    int64_t mask_count;          /* 0, 1 or B */
+    int64_t mask_side;           /* low_res_size of the bundle */
+} samhq_prompts;
+#define SAMHQ_PROMPTS_INIT {sizeof(samhq_prompts), NULL, NULL, 0, 0, NULL, 0, NULL, 0, 0}
+
+typedef struct samhq_predict_options {
+    size_t struct_size;
+    int32_t multimask_output; /* choose among SAM's three candidates; better for ambiguous prompts such as one point */
+    int32_t hq_token_only;    /* the HQ token's mask alone, instead of its sum with SAM's */
+    int32_t return_logits;    /* float logits of the image's size instead of masks */
+    const float* hq_token;    /* replaces the bundle's HQ token in this call; NULL: the bundle's */
+    int64_t hq_token_size;    /* floats in it: embed_dim of the bundle */
+} samhq_predict_options;
+#define SAMHQ_PREDICT_OPTIONS_INIT {sizeof(samhq_predict_options), 0, 0, 0, NULL, 0}
+
+/* What a result holds; the arrays belong to it. M is 1, or 3 for multimask_output of an original SAM. */
+typedef struct samhq_result_view {
+    size_t struct_size;
+    int64_t objects;              /* B */
+    int64_t masks_per_object;     /* M */
+    int64_t height;               /* H */
+    int64_t width;                /* W */
+    int64_t low_res_size;         /* L */
+    const uint8_t* masks;         /* (B, M, H, W): 1 inside, 0 outside; NULL if logits were asked for */
+    const float* logits;          /* (B, M, H, W), or NULL */
+    const float* iou_predictions; /* (B, M) */
+    const float* low_res_logits;  /* (B, M, L, L) */
+} samhq_result_view;
+#define SAMHQ_RESULT_VIEW_INIT {sizeof(samhq_result_view), 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL}
+
+SAMHQ_API const char* samhq_version(void);                    /* SAMHQ_VERSION of the library at run time */
+SAMHQ_API int32_t samhq_abi_version(void);                    /* SAMHQ_ABI_VERSION of the library at run time */
+SAMHQ_API const char* samhq_status_name(samhq_status status); /* e.g. "SAMHQ_ERROR_PROMPT" */
+
+/* Open the bundle folder at `path`: its manifest is read, every file hashed, both graphs loaded.
+ * `options` may be NULL. */
+SAMHQ_API samhq_status samhq_bundle_open(const char* path, const samhq_bundle_options* options, samhq_bundle** out,
+                                         samhq_error* error);
+SAMHQ_API samhq_status samhq_bundle_get_info(const samhq_bundle* bundle, samhq_bundle_info* info, samhq_error* error);
+/* Images of the bundle stay usable. NULL is ignored, as by the other close functions. */
+SAMHQ_API void samhq_bundle_close(samhq_bundle* bundle);
+
+/* Encode (height, width, 3) 8-bit RGB pixels whose rows lie `row_stride` bytes apart (0: 3 * width). The pixels are
+ * only read during the call. */
+SAMHQ_API samhq_status samhq_image_encode(const samhq_bundle* bundle, const uint8_t* rgb, int64_t height, int64_t width,
+                                          int64_t row_stride, samhq_image** out, samhq_error* error);
+SAMHQ_API void samhq_image_close(samhq_image* image);
+
+/* Segment an encoded image. `options` may be NULL. */
+SAMHQ_API samhq_status samhq_predict(const samhq_image* image, const samhq_prompts* prompts,
+                                     const samhq_predict_options* options, samhq_result** out, samhq_error* error);
+SAMHQ_API samhq_status samhq_result_get_view(const samhq_result* result, samhq_result_view* view, samhq_error* error);
+SAMHQ_API void samhq_result_close(samhq_result* result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

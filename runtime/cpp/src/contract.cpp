@@ -1,0 +1,51 @@
+#include "contract.hpp"
+
+namespace samhq_core {
+namespace {
+
+std::vector<std::string> image_features(const ModelSizes& sizes, const std::string& dtype) {
+    const int64_t grid = sizes.embedding_size, low_res = sizes.low_res_size();
+    std::vector<std::string> features = {
+        TensorText("image_embeddings", dtype).dim("images").dim(sizes.embed_dim).dim(grid).dim(grid).text()};
+    if (sizes.has_hq()) {
+        features.push_back(
+            TensorText("hq_features", dtype).dim("images").dim(sizes.embed_dim / 8).dim(low_res).dim(low_res).text());
+    }
+    return features;
+}
+
+}  // namespace
+
+bool operator==(const GraphSpec& a, const GraphSpec& b) {
+    return a.name == b.name && a.inputs == b.inputs && a.optional_inputs == b.optional_inputs && a.outputs == b.outputs;
+}
+
+GraphSpec image_encoder_spec(const ModelSizes& sizes, const std::string& embeddings_dtype) {
+    const int64_t side = sizes.image_size;
+    return {kImageEncoder,
+            {TensorText("input_image", "float32").dim("images").dim(3).dim(side).dim(side).text()},
+            {},
+            image_features(sizes, embeddings_dtype)};
+}
+
+GraphSpec mask_decoder_spec(const ModelSizes& sizes, const std::string& embeddings_dtype) {
+    const int64_t low_res = sizes.low_res_size();
+    GraphSpec spec{kMaskDecoder, image_features(sizes, embeddings_dtype), {}, {}};
+    for (const TensorText& input :
+         {TensorText("point_coords", "float32").dim("prompts").dim("points").dim(2),
+          TensorText("point_labels", "float32").dim("prompts").dim("points"),
+          TensorText("mask_input", "float32").dim("mask_inputs").dim(1).dim(low_res).dim(low_res),
+          TensorText("has_mask_input", "float32").dim(1), TensorText("image_index", "int64").dim("prompts"),
+          TensorText("mask_weights", "float32").dim("combinations").dim(sizes.token_masks)}) {
+        spec.inputs.push_back(input.text());
+    }
+    if (sizes.has_hq()) {
+        spec.optional_inputs = {TensorText("hq_token", "float32").dim(1).dim(sizes.embed_dim).text()};
+    }
+    spec.outputs = {
+        TensorText("low_res_logits", "float32").dim("prompts").dim("combinations").dim(low_res).dim(low_res).text(),
+        TensorText("iou_predictions", "float32").dim("prompts").dim(kSamTokens).text()};
+    return spec;
+}
+
+}  // namespace samhq_core

@@ -1,0 +1,54 @@
+// What the two graphs take and return: the C++ side of samhq_runtime/contract.py.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace samhq_core {
+
+constexpr int64_t kSamTokens = 4;  // SAM's mask tokens: one for a single mask, three for multimask output
+
+struct ModelSizes {
+    int64_t image_size = 0;
+    int64_t embedding_size = 0;
+    int64_t embed_dim = 0;
+    int64_t token_masks = kSamTokens + 1;  // columns of mask_weights: the HQ token is the last one, if there is one
+
+    bool has_hq() const { return token_masks > kSamTokens; }
+    int64_t low_res_size() const { return 4 * embedding_size; }  // side of low_res_logits, mask_input, hq_features
+};
+
+// A tensor is described as one string, "name dtype (dim, 'dynamic dim', ...)", so that a contract is compared as text.
+class TensorText {
+  public:
+    TensorText(const std::string& name, const std::string& dtype) : text_(name + " " + dtype + " (") {}
+    TensorText& dim(int64_t size) { return add(std::to_string(size)); }
+    TensorText& dim(const std::string& name) { return add("'" + name + "'"); }
+    std::string text() const { return text_ + ")"; }
+
+  private:
+    TensorText& add(const std::string& dim) {
+        text_ += (text_.back() == '(' ? "" : ", ") + dim;
+        return *this;
+    }
+    std::string text_;
+};
+
+struct GraphSpec {
+    std::string name;
+    std::vector<std::string> inputs;           // required
+    std::vector<std::string> optional_inputs;  // with a default in the graph
+    std::vector<std::string> outputs;
+};
+
+bool operator==(const GraphSpec& a, const GraphSpec& b);
+
+constexpr const char* kImageEncoder = "image_encoder";
+constexpr const char* kMaskDecoder = "mask_decoder";
+
+// `embeddings_dtype`, "float32" or "float16", is that of the tensors between the two graphs.
+GraphSpec image_encoder_spec(const ModelSizes& sizes, const std::string& embeddings_dtype);
+GraphSpec mask_decoder_spec(const ModelSizes& sizes, const std::string& embeddings_dtype);
+
+}  // namespace samhq_core

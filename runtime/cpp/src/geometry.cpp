@@ -1,0 +1,53 @@
+#include "geometry.hpp"
+
+#include <algorithm>
+
+#include "error.hpp"
+#include "resize.hpp"
+
+namespace samhq_core {
+namespace {
+
+constexpr int64_t kMaxImageSide = 1 << 24;
+
+}  // namespace
+
+Size fit_longest_side(Size original, int64_t image_size) {
+    const double scale =
+        static_cast<double>(image_size) * 1.0 / static_cast<double>(std::max(original.height, original.width));
+    const auto fit = [&](int64_t side) {
+        return std::max<int64_t>(static_cast<int64_t>(static_cast<double>(side) * scale + 0.5), 1);
+    };
+    return {fit(original.height), fit(original.width)};
+}
+
+void require_image(const ImageView& image) {
+    const auto [height, width] = image.size;
+    if (height < 1 || width < 1 || height > kMaxImageSide || width > kMaxImageSide) {
+        throw Error(SAMHQ_ERROR_IMAGE,
+                    concat("image: got ", height, " x ", width, " pixels, expected 1 to ", kMaxImageSide, " a side"));
+    }
+    if (image.row_stride < 3 * width) {
+        throw Error(SAMHQ_ERROR_IMAGE, concat("image: rows of ", width, " RGB pixels take ", 3 * width,
+                                              " bytes, got a stride of ", image.row_stride));
+    }
+}
+
+std::vector<float> preprocess(const ImageView& image, const Manifest& manifest) {
+    const int64_t side = manifest.sizes.image_size;
+    const Size fitted = fit_longest_side(image.size, side);
+    const std::vector<uint8_t> resized = resize_bilinear(image, fitted);
+    std::vector<float> input_image(static_cast<size_t>(3 * side * side));
+    for (int64_t channel = 0; channel < 3; ++channel) {
+        const float mean = manifest.pixel_mean[static_cast<size_t>(channel)];
+        const float std = manifest.pixel_std[static_cast<size_t>(channel)];
+        for (int64_t y = 0; y < fitted.height; ++y) {
+            const uint8_t* from = resized.data() + y * fitted.width * 3 + channel;
+            float* to = input_image.data() + (channel * side + y) * side;
+            for (int64_t x = 0; x < fitted.width; ++x) to[x] = (static_cast<float>(from[3 * x]) - mean) / std;
+        }
+    }
+    return input_image;
+}
+
+}  // namespace samhq_core

@@ -1,0 +1,205 @@
+#include "manifest.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+
+#include "error.hpp"
+#include "json.hpp"
+#include "sha256.hpp"
+
+namespace samhq_core {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kManifestName = "manifest.json";
+constexpr uintmax_t kMaxManifestBytes = 4 << 20;
+constexpr int64_t kMaxSide = 1 << 16;
+constexpr const char* kNoFusion = "none";  // of an original SAM
+
+[[noreturn]] void invalid(const std::string& message) {
+    throw Error(SAMHQ_ERROR_BUNDLE_INVALID, concat(kManifestName, ": ", message, "; export the bundle again"));
+}
+
+int64_t side(const json::Value& sizes, const char* name) {
+    const int64_t value = sizes.at(name).integer(name);
+    if (value < 1 || value > kMaxSide) invalid(concat(name, " is ", value));
+    return value;
+}
+
+float finite(const json::Value& value, const char* name) {
+    const auto number = static_cast<float>(value.number(name));
+    if (!std::isfinite(number)) invalid(concat(name, " is not finite"));
+    return number;
+}
+
+ModelSizes model_sizes(const json::Value& content, const std::string& token_fusion) {
+    ModelSizes sizes;
+    sizes.image_size = side(content, "image_size");
+    sizes.embedding_size = side(content, "embedding_size");
+    sizes.embed_dim = side(content, "embed_dim");
+    if (const json::Value* token_masks = content.find("token_masks")) {
+        sizes.token_masks = token_masks->integer("token_masks");
+    }
+    const bool known = sizes.token_masks == kSamTokens || sizes.token_masks == kSamTokens + 1;
+    if (!known || (token_fusion == kNoFusion) == sizes.has_hq()) {
+        invalid(concat("token fusion ", token_fusion, " with ", sizes.token_masks, " token masks"));
+    }
+    if (sizes.low_res_size() > sizes.image_size) invalid("embedding_size does not fit image_size");
+    return sizes;
+}
+
+std::array<float, 3> triple(const json::Value& content, const char* name) {
+    const json::Array& values = content.array(name);
+    if (values.size() != 3) invalid(concat(name, " has ", values.size(), " values, expected 3"));
+    return {finite(values[0], name), finite(values[1], name), finite(values[2], name)};
+}
+
+std::string tensor(const json::Value& item) {
+    TensorText text(item.at("name").string("name"), item.at("dtype").string("dtype"));
+    for (const json::Value& dim : item.at("shape").array("shape")) {
+        if (dim.is_string()) {
+            text.dim(dim.string("shape"));
+        } else {
+            text.dim(dim.integer("shape"));
+        }
+    }
+    return text.text();
+}
+
+GraphEntry graph(const json::Value& graphs, const char* name) {
+    const json::Value& content = graphs.at(name);
+    GraphEntry entry{content.at("file").string("file"), {name, {}, {}, {}}};
+    for (const json::Value& item : content.at("inputs").array("inputs")) {
+        auto& inputs = item.at("optional").boolean("optional") ? entry.spec.optional_inputs : entry.spec.inputs;
+        inputs.push_back(tensor(item));
+    }
+    for (const json::Value& item : content.at("outputs").array("outputs")) entry.spec.outputs.push_back(tensor(item));
+    return entry;
+}
+
+// The graphs must be those this runtime feeds and reads, and agree on the dtype of what passes between them.
+void require_contract(const Manifest& manifest) {
+    for (const char* dtype : {"float32", "float16"}) {
+        if (manifest.image_encoder.spec == image_encoder_spec(manifest.sizes, dtype) &&
+            manifest.mask_decoder.spec == mask_decoder_spec(manifest.sizes, dtype)) {
+            return;
+        }
+    }
+    throw Error(SAMHQ_ERROR_CONTRACT,
+                concat(kManifestName, ": its graphs are not the ones this runtime knows; export the bundle again"));
+}
+
+void require_schema(const json::Value& content) {
+    const int64_t schema = content.at("schema_version").integer("schema_version");
+    if (schema != kSchemaVersion) {
+        throw Error(SAMHQ_ERROR_BUNDLE_SCHEMA,
+                    concat(kManifestName, ": schema ", schema, ", this runtime reads schema ", kSchemaVersion,
+                           "; use the samhq that belongs to the exporter, or export the bundle again"));
+    }
+}
+
+FileEntry file_entry(const std::string& name, const json::Value& content) {
+    FileEntry entry{name, content.at("sha256").string("sha256"), content.at("bytes").integer("bytes")};
+    if (name.empty() || name.find('\0') != std::string::npos) invalid("a file without a proper name");
+    return entry;
+}
+
+std::string read_text(const fs::path& path) {
+    std::error_code code;
+    const uintmax_t bytes = fs::file_size(path, code);
+    if (code) invalid(concat(path.string(), " cannot be read (", code.message(), ")"));
+    if (bytes > kMaxManifestBytes) invalid(concat(bytes, " bytes are too many for a manifest"));
+    std::ifstream file(path, std::ios::binary);
+    std::string text(std::istreambuf_iterator<char>(file), {});
+    if (!file.good() && !file.eof()) invalid(concat(path.string(), " cannot be read"));
+    return text;
+}
+
+// `bundle / name`, refused if it leads out of the bundle, through `..`, an absolute path or a link.
+fs::path inside(const fs::path& bundle, const std::string& name) {
+    const fs::path relative(name);
+    const fs::path root = fs::canonical(bundle), target = fs::weakly_canonical(bundle / relative);
+    const bool safe = !relative.is_absolute() && std::find(relative.begin(), relative.end(), "..") == relative.end() &&
+                      std::mismatch(root.begin(), root.end(), target.begin(), target.end()).first == root.end();
+    if (!safe) {
+        throw Error(SAMHQ_ERROR_BUNDLE_UNSAFE,
+                    concat(kManifestName, ": refused, '", name, "' lies outside the bundle"));
+    }
+    return bundle / relative;
+}
+
+std::string sha256_of(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::vector<char> piece(1 << 20);
+    Sha256 digest;
+    do {
+        file.read(piece.data(), static_cast<std::streamsize>(piece.size()));
+        digest.update(reinterpret_cast<const uint8_t*>(piece.data()), static_cast<size_t>(file.gcount()));
+    } while (file);
+    return digest.hex_digest();
+}
+
+void verify(const fs::path& bundle, const FileEntry& entry) {
+    const fs::path path = inside(bundle, entry.name);
+    std::error_code code;
+    if (!fs::is_regular_file(path, code)) {
+        throw Error(SAMHQ_ERROR_BUNDLE_MISSING,
+                    concat(bundle.string(), ": ", entry.name, " is missing; copy the bundle again or export it again"));
+    }
+    const uintmax_t bytes = fs::file_size(path, code);
+    if (code || entry.bytes < 0 || bytes != static_cast<uintmax_t>(entry.bytes) || sha256_of(path) != entry.sha256) {
+        throw Error(SAMHQ_ERROR_BUNDLE_DAMAGED,
+                    concat(path.string(), ": damaged or changed (its SHA-256 is not the manifest's); copy it again"));
+    }
+}
+
+void require_listed(const Manifest& manifest, const GraphEntry& graph) {
+    const bool listed = std::any_of(manifest.files.begin(), manifest.files.end(),
+                                    [&](const FileEntry& entry) { return entry.name == graph.file; });
+    if (!listed) invalid(concat("graph file '", graph.file, "' is not in its list of hashed files"));
+}
+
+}  // namespace
+
+Manifest parse_manifest(std::string_view text) {
+    const json::Value content = json::parse(text);
+    require_schema(content);
+    Manifest manifest;
+    manifest.variant = content.at("variant").string("variant");
+    manifest.precision = content.at("precision").string("precision");
+    manifest.token_fusion = content.at("token_fusion").string("token_fusion");
+    manifest.sizes = model_sizes(content.at("sizes"), manifest.token_fusion);
+    manifest.pixel_mean = triple(content.at("pixel_mean"), "pixel_mean");
+    manifest.pixel_std = triple(content.at("pixel_std"), "pixel_std");
+    manifest.mask_threshold = content.at("mask_threshold").number("mask_threshold");
+    if (std::count(manifest.pixel_std.begin(), manifest.pixel_std.end(), 0.0F) > 0) invalid("pixel_std is 0");
+    const json::Value& graphs = content.at("graphs");
+    manifest.image_encoder = graph(graphs, kImageEncoder);
+    manifest.mask_decoder = graph(graphs, kMaskDecoder);
+    for (const auto& [name, entry] : content.at("files").object("files")) {
+        manifest.files.push_back(file_entry(name, entry));
+    }
+    require_listed(manifest, manifest.image_encoder);
+    require_listed(manifest, manifest.mask_decoder);
+    require_contract(manifest);
+    return manifest;
+}
+
+Manifest load_manifest(const fs::path& bundle) {
+    std::error_code code;
+    if (!fs::is_directory(bundle, code)) {
+        throw Error(SAMHQ_ERROR_BUNDLE_MISSING,
+                    concat(bundle.string(), ": no such folder; expected a bundle written by samhq-export"));
+    }
+    if (!fs::is_regular_file(bundle / kManifestName, code)) {
+        throw Error(SAMHQ_ERROR_BUNDLE_MISSING,
+                    concat(bundle.string(), ": not a bundle, ", kManifestName, " is missing"));
+    }
+    Manifest manifest = parse_manifest(read_text(bundle / kManifestName));
+    for (const FileEntry& entry : manifest.files) verify(bundle, entry);
+    return manifest;
+}
+
+}  // namespace samhq_core

@@ -1,0 +1,159 @@
+#include "predictor.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "masks.hpp"
+
+namespace samhq_core {
+namespace {
+
+constexpr const char* kFeatureNames[] = {"image_embeddings", "hq_features"};
+
+size_t checked_product(std::initializer_list<int64_t> sizes) {
+    size_t product = 1;
+    for (const int64_t size : sizes) {
+        if (static_cast<size_t>(size) > std::numeric_limits<ptrdiff_t>::max() / sizeof(float) / product) {
+            throw Error(SAMHQ_ERROR_MEMORY, "the masks of all objects do not fit into memory; predict fewer at once");
+        }
+        product *= static_cast<size_t>(size);
+    }
+    return product;
+}
+
+void require_shape(const Ort& ort, const Tensor& tensor, const std::vector<int64_t>& expected, const char* name) {
+    if (ort.shape(tensor.get()) != expected) {
+        throw Error(SAMHQ_ERROR_CONTRACT, concat(name, ": the graph returned another shape than it declares"));
+    }
+}
+
+// Collects the masks of one object after the other.
+class MaskWriter {
+  public:
+    MaskWriter(const Manifest& manifest, Size size, int64_t objects, const samhq_predict_options& options)
+        : manifest_(manifest), upscaler_(manifest.sizes, size), multimask_(options.multimask_output != 0) {
+        result_.objects = objects;
+        result_.masks_per_object = masks_per_object(multimask_, manifest.sizes.token_masks);
+        result_.size = size;
+        result_.low_res_size = manifest.sizes.low_res_size();
+        const size_t pixels = checked_product({objects, result_.masks_per_object, size.height, size.width});
+        if (options.return_logits != 0) {
+            result_.logits.reset(new float[pixels]);
+        } else {
+            result_.masks.reset(new uint8_t[pixels]);
+        }
+    }
+
+    // `low_res_logits` (combinations, L, L) and `iou_predictions` (4,) of the next object.
+    void add(const float* low_res_logits, const float* iou_predictions, int64_t combinations) {
+        const int64_t low_res_pixels = result_.low_res_size * result_.low_res_size;
+        for (const Choice& choice : choose(iou_predictions, combinations, multimask_, manifest_.sizes.token_masks)) {
+            const float* chosen = low_res_logits + choice.combination * low_res_pixels;
+            if (result_.logits) {
+                upscaler_.logits(chosen, result_.logits.get() + written_);
+            } else {
+                upscaler_.mask(chosen, manifest_.mask_threshold, result_.masks.get() + written_);
+            }
+            written_ += static_cast<size_t>(result_.size.height * result_.size.width);
+            result_.iou_predictions.push_back(iou_predictions[choice.iou]);
+            result_.low_res_logits.insert(result_.low_res_logits.end(), chosen, chosen + low_res_pixels);
+        }
+    }
+
+    Result take() { return std::move(result_); }
+
+  private:
+    const Manifest& manifest_;
+    Upscaler upscaler_;
+    bool multimask_;
+    Result result_;
+    size_t written_ = 0;
+};
+
+}  // namespace
+
+Model::Model(const std::filesystem::path& bundle, const std::string& onnxruntime, const SessionConfig& config,
+             int64_t prompts_per_call)
+    : manifest_(load_manifest(bundle)),
+      prompts_per_call_(prompts_per_call),
+      ort_(Ort::load(onnxruntime)),
+      encoder_(ort_, bundle / manifest_.image_encoder.file, manifest_.image_encoder.spec, config),
+      decoder_(ort_, bundle / manifest_.mask_decoder.file, manifest_.mask_decoder.spec, config) {}
+
+EncodedImage Model::encode(const ImageView& image) const {
+    require_image(image);
+    const int64_t side = manifest_.sizes.image_size;
+    const std::vector<float> pixels = preprocess(image, manifest_);
+    const Tensor input_image = ort_.tensor(pixels.data(), {1, 3, side, side});
+    return {image.size, encoder_.run({{"input_image", input_image.get()}})};
+}
+
+void Model::require_options(const samhq_predict_options& options) const {
+    const bool has_token = options.hq_token != nullptr;
+    if (!manifest_.sizes.has_hq() && (has_token || options.hq_token_only != 0)) {
+        throw Error(SAMHQ_ERROR_PROMPT, concat(has_token ? "hq_token" : "hq_token_only",
+                                               ": the bundle is of an original SAM without HQ part; leave it out"));
+    }
+    if (options.hq_token_size != (has_token ? manifest_.sizes.embed_dim : 0)) {
+        throw Error(SAMHQ_ERROR_PROMPT,
+                    concat("hq_token: got ", options.hq_token_size, " floats", has_token ? "" : " and a NULL array",
+                           ", expected ", manifest_.sizes.embed_dim));
+    }
+    if (has_token) require_finite("hq_token", options.hq_token, options.hq_token_size);
+}
+
+std::vector<Tensor> Model::decode(const EncodedImage& image, const Prompts& prompts, int64_t first, int64_t count,
+                                  const std::vector<float>& weights, const float* hq_token) const {
+    const ModelSizes& sizes = manifest_.sizes;
+    const int64_t low_res = sizes.low_res_size(), points = prompts.points;
+    const int64_t combinations = static_cast<int64_t>(weights.size()) / sizes.token_masks;
+    const int64_t masks = prompts.masks == 1 ? 1 : count, first_mask = prompts.masks == 1 ? 0 : first;
+    const float has_mask_input = prompts.has_mask_input ? 1 : 0;
+    const std::vector<int64_t> image_index(static_cast<size_t>(count));
+    const float* mask_input = prompts.mask_input.data() + first_mask * low_res * low_res;
+
+    std::vector<std::pair<const char*, Tensor>> inputs;
+    const auto feed = [&](const char* name, const auto* data, const std::vector<int64_t>& shape) {
+        inputs.emplace_back(name, ort_.tensor(data, shape));
+    };
+    feed("point_coords", prompts.point_coords.data() + first * points * 2, {count, points, 2});
+    feed("point_labels", prompts.point_labels.data() + first * points, {count, points});
+    feed("mask_input", mask_input, {masks, 1, low_res, low_res});
+    feed("has_mask_input", &has_mask_input, {1});
+    feed("image_index", image_index.data(), {count});
+    feed("mask_weights", weights.data(), {combinations, sizes.token_masks});
+    if (hq_token != nullptr) feed("hq_token", hq_token, {1, sizes.embed_dim});
+
+    std::vector<Feed> feeds;
+    for (const auto& [name, tensor] : inputs) feeds.push_back({name, tensor.get()});
+    for (size_t i = 0; i < image.features.size(); ++i) feeds.push_back({kFeatureNames[i], image.features[i].get()});
+    std::vector<Tensor> outputs = decoder_.run(feeds);
+    require_shape(ort_, outputs[0], {count, combinations, low_res, low_res}, "low_res_logits");
+    require_shape(ort_, outputs[1], {count, kSamTokens}, "iou_predictions");
+    return outputs;
+}
+
+Result Model::predict(const EncodedImage& image, const samhq_prompts& given,
+                      const samhq_predict_options& options) const {
+    const ModelSizes& sizes = manifest_.sizes;
+    const bool multimask = options.multimask_output != 0;
+    require_options(options);
+    const Prompts prompts = encode_prompts(given, image.size, sizes);
+    const std::vector<float> weights = mask_weights(multimask, options.hq_token_only != 0, sizes.token_masks);
+    const int64_t combinations = static_cast<int64_t>(weights.size()) / sizes.token_masks;
+    MaskWriter writer(manifest_, image.size, prompts.objects, options);
+    for (int64_t first = 0; first < prompts.objects; first += prompts_per_call_) {
+        const int64_t count = std::min(prompts_per_call_, prompts.objects - first);
+        const std::vector<Tensor> outputs = decode(image, prompts, first, count, weights, options.hq_token);
+        const float *logits = ort_.floats(outputs[0].get()), *iou = ort_.floats(outputs[1].get());
+        for (int64_t object = 0; object < count; ++object) {
+            writer.add(logits, iou, combinations);
+            logits += combinations * sizes.low_res_size() * sizes.low_res_size();
+            iou += kSamTokens;
+        }
+    }
+    return writer.take();
+}
+
+}  // namespace samhq_core

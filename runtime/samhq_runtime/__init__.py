@@ -1,0 +1,8 @@
+"""Segment images with an exported SAM-HQ bundle. Needs numpy and one backend; never torch."""
+
+from .bundle import Bundle, load_bundle
+from .errors import SamHqError
+from .predictor import EncodedImage, Predictor
+
+__version__ = "0.1.0"
+__all__ = ["Bundle", "EncodedImage", "Predictor", "SamHqError", "load_bundle"]

@@ -1,0 +1,5 @@
+"""`samhq bench`: time, memory and energy of bundles on this machine; numpy alone, Linux first.
+
+Elsewhere than on Linux the peak memory is that of the whole process, loading included, and clocks, power modes and
+energy are not told (NVIDIA GPUs excepted).
+"""

@@ -1,0 +1,212 @@
+"""Combinations that are known not to work, or to compute wrong numbers, and what to do about each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .children import ON_GPU, ProbeResult
+
+_SAME_MODULE = (
+    "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn",
+    "onnxruntime-trt-rtx",
+)  # fmt: skip
+_TURING = 7.5
+_BLACKWELL_CONSUMER = 12
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found, before any judgement."""
+
+    python: str
+    platform: str
+    packages: Mapping[str, str]
+    driver: Mapping[str, Any]
+    visible_devices: str | None
+    providers: Mapping[str, ProbeResult]
+
+    @property
+    def gpus(self) -> Sequence[Mapping[str, str]]:
+        return self.driver.get("gpus") or []
+
+    def version(self, *names: str) -> tuple[int, ...]:
+        """Numbers of the first of these packages that is installed; () if none is."""
+        text = next((self.packages[name] for name in names if name in self.packages), "")
+        return tuple(int(number) for number in re.findall(r"\d+", text))
+
+    @property
+    def tensorrt(self) -> tuple[int, ...]:
+        """Version of TensorRT (not RTX): from its packages, or as JetPack installs it, from what the probe says."""
+        result = self.providers["engine:tensorrt"]
+        said = re.search(r"TensorRT (\d+(?:\.\d+)*)", result.detail)
+        names = [name for name in self.packages if re.match(r"tensorrt(-cu\d+)?(-bindings)?$", name)]
+        found = self.version(*names)
+        return found or (tuple(map(int, said.group(1).split("."))) if said else ())
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong or risky, and what to do."""
+
+    what: str
+    do: str
+
+
+def find_problems(facts: Facts) -> list[Problem]:
+    """All that apply, in the order of the table."""
+    return [problem for rule in _RULES for problem in rule(facts)]
+
+
+def _several_onnxruntimes(facts: Facts) -> Iterator[Problem]:
+    found = [name for name in _SAME_MODULE if name in facts.packages]
+    if len(found) > 1:
+        yield Problem(
+            f"{' and '.join(found)} are both installed: they are the same module, and overwrite each other's files",
+            f"pip uninstall -y {' '.join(found)}, then install the one you want",
+        )
+
+
+def _several_tensorrts(facts: Facts) -> Iterator[Problem]:
+    found = sorted({m.group(1) for name in facts.packages if (m := re.match(r"tensorrt-(cu\d+)", name))})
+    if len(found) > 1:
+        yield Problem(
+            f"TensorRT is installed for {' and '.join(found)}: both are the module `tensorrt`",
+            "uninstall all packages of one of them",
+        )
+
+
+def _bindings_without_libraries(facts: Facts) -> Iterator[Problem]:
+    for name in facts.packages:
+        match = re.match(r"(tensorrt(?:-rtx)?-cu\d+)-bindings$", name)
+        if match and f"{match.group(1)}-libs" not in facts.packages:
+            flavour = "engine:rtx" if "-rtx-" in name else "engine:tensorrt"
+            if facts.providers[flavour].status == "broken":
+                yield Problem(f"{name} is installed without its libraries", f"pip install {match.group(1)}-libs")
+
+
+def _driver_too_old(facts: Facts) -> Iterator[Problem]:
+    cuda = facts.driver.get("cuda")
+    if not cuda:
+        return
+    newer = [
+        name
+        for name in facts.packages
+        if (match := re.search(r"-cu(\d+)(?:-|$)", name)) and int(match.group(1)) > int(cuda.split(".")[0])
+    ]
+    if newer:
+        yield Problem(
+            f"the driver runs CUDA up to {cuda}, and {', '.join(newer)} want a newer one",
+            f"update the NVIDIA driver, or install the -cu{cuda.split('.')[0]} packages instead",
+        )
+
+
+def _hidden_gpus(facts: Facts) -> Iterator[Problem]:
+    if facts.visible_devices is not None and not facts.gpus and facts.driver.get("cuda"):
+        yield Problem(
+            f"CUDA_VISIBLE_DEVICES={facts.visible_devices!r} hides every GPU of this machine",
+            "unset it, or set it to 0",
+        )
+
+
+def _gpu_unused(facts: Facts) -> Iterator[Problem]:
+    if facts.gpus and not any(facts.providers[name].status == "works" for name in ON_GPU):
+        yield Problem(
+            f"{facts.gpus[0]['name']} is here, and nothing that works uses it",
+            "pip install 'samhq-export[trt]' for engines, or 'samhq-export[gpu]' in an environment without [cpu]",
+        )
+
+
+def _cuda_libraries(facts: Facts) -> Iterator[Problem]:
+    result = facts.providers["cuda"]
+    if result.status == "broken" and "onnxruntime-gpu" in facts.packages and facts.gpus:
+        yield Problem(
+            f"onnxruntime-gpu does not find CUDA or cuDNN: {result.detail}",
+            "pip install 'onnxruntime-gpu[cuda,cudnn]', or put the libraries of your CUDA on the loader's path",
+        )
+
+
+def _onnxruntime_with_tensorrt_11(facts: Facts) -> Iterator[Problem]:
+    if facts.tensorrt[:1] >= (11,) and facts.providers["tensorrt"].status == "broken":
+        yield Problem(
+            "the provider `tensorrt` of onnxruntime-gpu is linked with TensorRT 10, and 11 is installed",
+            "use `samhq engine` and the provider `engine`, or install tensorrt<11 beside onnxruntime-gpu",
+        )
+
+
+def _old_onnxruntime_with_numpy_2(facts: Facts) -> Iterator[Problem]:
+    if facts.version("numpy") >= (2,) and () < facts.version("onnxruntime-gpu", "onnxruntime") < (1, 19):
+        yield Problem(
+            "onnxruntime before 1.19 was built for numpy 1, and numpy 2 is installed", "pip install 'numpy<2'"
+        )
+
+
+def _pytriton_with_numpy_2(facts: Facts) -> Iterator[Problem]:
+    if "nvidia-pytriton" in facts.packages and facts.version("numpy") >= (2,):
+        yield Problem("with numpy 2, nvidia-pytriton reports READY and returns empty outputs", "pip install 'numpy<2'")
+
+
+def _wrong_attention(facts: Facts) -> Iterator[Problem]:
+    check = "let `samhq engine` check each engine on this GPU (it does by default); never build with --no-verify"
+    blackwell = [gpu["name"] for gpu in facts.gpus if _major(gpu) >= _BLACKWELL_CONSUMER]
+    if blackwell and (10,) <= facts.tensorrt < (11,):
+        yield Problem(
+            f"TensorRT 10 has computed fused attention in half precision wrongly on GPUs such as {blackwell[0]} "
+            "(NVIDIA/TensorRT issue 4837)",
+            check,
+        )
+    if facts.tensorrt[:2] == (10, 7):
+        yield Problem("TensorRT 10.7 has computed fused attention wrongly (NVIDIA/TensorRT issues 4328, 4333)", check)
+
+
+def _gpu_too_old(facts: Facts) -> Iterator[Problem]:
+    for gpu in facts.gpus:
+        if float(gpu["compute_capability"]) < _TURING and (
+            facts.tensorrt >= (10, 5) or facts.providers["engine:rtx"].status != "absent"
+        ):
+            yield Problem(
+                f"{gpu['name']} has compute capability {gpu['compute_capability']}; TensorRT since 10.5 "
+                f"and TensorRT-RTX start at {_TURING}",
+                "use TensorRT 10.3 or 10.4, or the provider `cuda`",
+            )
+
+
+def _unusable_tensorrt(facts: Facts) -> Iterator[Problem]:
+    for name in ("engine:tensorrt", "engine:rtx"):
+        result = facts.providers[name]
+        if result.status == "broken" and facts.gpus:
+            yield Problem(f"{name} does not work: {result.detail}", "follow the message; then run `samhq doctor` again")
+
+
+def _hanging_or_crashing(facts: Facts) -> Iterator[Problem]:
+    for name, result in facts.providers.items():
+        if result.detail.startswith(("killed by", "no answer")):
+            yield Problem(
+                f"{name}: {result.detail}", "reinstall its package; a GPU that hangs may need a restart of the machine"
+            )
+    if facts.driver.get("error"):
+        yield Problem(f"the NVIDIA driver: {facts.driver['error']}", "reinstall the driver and restart the machine")
+
+
+def _major(gpu: Mapping[str, str]) -> int:
+    return int(gpu["compute_capability"].split(".")[0])
+
+
+_RULES: tuple[Callable[[Facts], Iterator[Problem]], ...] = (
+    _several_onnxruntimes,
+    _several_tensorrts,
+    _bindings_without_libraries,
+    _driver_too_old,
+    _hidden_gpus,
+    _gpu_unused,
+    _cuda_libraries,
+    _onnxruntime_with_tensorrt_11,
+    _old_onnxruntime_with_numpy_2,
+    _pytriton_with_numpy_2,
+    _wrong_attention,
+    _gpu_too_old,
+    _unusable_tensorrt,
+    _hanging_or_crashing,
+)

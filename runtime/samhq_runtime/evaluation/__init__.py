@@ -1,0 +1,7 @@
+"""How good are a bundle's masks? IoU and boundary IoU against the truth of a dataset, several bundles side by side."""
+
+from .metrics import boundary_iou, iou
+from .report import Report
+from .run import evaluate
+
+__all__ = ["Report", "boundary_iou", "evaluate", "iou"]

@@ -1,0 +1,124 @@
+"""What is evaluated on: images with ground-truth masks, read one at a time, and every reason to leave one out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DatasetError, ImageError
+from ..image_io import read_image
+from .metrics import Mask
+
+
+class Unusable(Exception):
+    """An image or an object that cannot be evaluated: counted under `reason`, named with `detail`."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Skip:
+    """What was left out: an image, or one `target` (annotation or mask) of it, and why."""
+
+    image: str
+    target: str | None
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image (H,W,3) uint8 RGB, its targets, and `read_mask`: target -> (H,W) bool; Unusable if there is none."""
+
+    image: NDArray[np.uint8]
+    targets: Sequence[str]
+    read_mask: Callable[[str], Mask]
+
+
+class Dataset(Protocol):
+    """Images by name in a fixed order.
+
+    `left_out` holds what was found without opening an image and belongs to none of `names`. `fingerprint` changes
+    when an image, a mask or an annotation does.
+    """
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def layout(self) -> str: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def left_out(self) -> Sequence[Skip]: ...
+
+    def fingerprint(self) -> str: ...
+
+    def read(self, name: str) -> Sample:
+        """Raises Unusable if the whole image is to be left out."""
+        ...
+
+
+def open_dataset(path: str | Path, *, images: str | Path | None = None, masks: str | Path | None = None) -> Dataset:
+    """A COCO-format annotation file, or a folder of image and mask pairs.
+
+    Args:
+        path: `instances_*.json`; or a folder with `im/` and `gt/`, or `images/` and `masks/`, or pairs of one stem.
+        images: where the images of an annotation file are; by default found beside it.
+        masks: where the masks are, for images directly in the folder `path`.
+
+    Raises:
+        DatasetError: not there, of neither layout, or without anything to evaluate.
+    """
+    path = Path(path)
+    images, masks = (None if folder is None else Path(folder) for folder in (images, masks))
+    if path.is_dir():
+        if images is not None:
+            raise DatasetError(f"--images goes with an annotation file; {path} is a folder: give the folder of images")
+        from .pairs import open_pairs
+
+        return open_pairs(path, masks=masks)
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such dataset; expected a COCO annotation file or a folder of images and masks")
+    if masks is not None:
+        raise DatasetError(f"--masks goes with a folder of images; {path} is a file, its masks are in it")
+    from .coco import open_coco
+
+    return open_coco(path, images=images)
+
+
+def read_sample_image(path: Path) -> NDArray[np.uint8]:
+    """The image (H,W,3), or Unusable."""
+    if not path.is_file():
+        raise Unusable("image missing", str(path))
+    try:
+        return read_image(path)
+    except ImageError as e:
+        raise Unusable("image unreadable", str(e)) from e
+
+
+def require_same_size(reason: str, what: str, got_hw: Sequence[int], image: NDArray[np.uint8]) -> None:
+    """Unusable unless a mask or an annotation has the size of its image."""
+    if tuple(got_hw) != image.shape[:2]:
+        height, width = image.shape[:2]
+        raise Unusable(reason, f"{what} {got_hw[1]} x {got_hw[0]}, image {width} x {height} (width x height)")
+
+
+def fingerprint_of(files: Iterable[Path], content: bytes = b"") -> str:
+    """Hex SHA-256 of `content` and of the files' names, sizes and times; the pixels themselves are not read."""
+    digest = hashlib.sha256(content)
+    for path in files:
+        stat = path.stat() if path.is_file() else None
+        state = f"{stat.st_size} {stat.st_mtime_ns}" if stat else "missing"
+        digest.update(f"\n{path.name}\0{state}".encode())
+    return digest.hexdigest()

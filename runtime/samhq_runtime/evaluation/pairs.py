@@ -1,0 +1,111 @@
+"""Folders of images with one mask each: DIS, HQSeg-44K, and anything laid out like them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DatasetError
+from .dataset import Sample, Skip, Unusable, fingerprint_of, read_sample_image, require_same_size
+from .metrics import Mask
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+_FOLDERS = (("im", "gt"), ("images", "masks"))
+_LAYOUTS = ", or ".join(f"{images}/ and {masks}/" for images, masks in _FOLDERS)
+
+
+@dataclass(frozen=True)
+class PairDataset:
+    """One object per image; the target's name is its mask file's."""
+
+    path: Path
+    layout: str
+    images: dict[str, Path]  # by name, in order
+    masks: dict[str, Path]
+    left_out: Sequence[Skip]
+
+    @property
+    def names(self) -> Sequence[str]:
+        return list(self.images)
+
+    def fingerprint(self) -> str:
+        return fingerprint_of([*self.images.values(), *self.masks.values()])
+
+    def read(self, name: str) -> Sample:
+        if name not in self.masks:
+            raise Unusable("no mask for the image", f"expected a mask file of the name {Path(name).stem}")
+        image, mask_file = read_sample_image(self.images[name]), self.masks[name]
+
+        def read_mask(target: str) -> Mask:
+            mask = _read_mask(mask_file)
+            require_same_size("mask of another size", "mask", mask.shape, image)
+            return mask
+
+        return Sample(image, [mask_file.name], read_mask)
+
+
+def open_pairs(path: Path, *, masks: Path | None = None) -> PairDataset:
+    """Pairs of the same stem: in `path` and `masks`, or where `open_dataset` says."""
+    image_folder, mask_folder, layout = _folders(path, masks)
+    same = image_folder == mask_folder
+    images = _files(image_folder, (".jpg", ".jpeg") if same else _SUFFIXES)
+    stems = _by_stem(_files(mask_folder, _MASK_SUFFIXES))
+    if not images:
+        raise DatasetError(f"{image_folder}: no images in it; expected {_LAYOUTS}, or .jpg images with .png masks")
+    if not stems:
+        raise DatasetError(f"{mask_folder}: no masks in it; expected one of {', '.join(_MASK_SUFFIXES)} per image")
+    _by_stem(images)
+    named = {image.name: image for image in images}
+    paired = {name: stems.pop(image.stem) for name, image in named.items() if image.stem in stems}
+    if not paired:
+        raise DatasetError(f"{path}: no image of {image_folder} has the name of a mask of {mask_folder}")
+    lonely = [Skip(mask.name, mask.name, "no image for the mask", str(mask)) for mask in stems.values()]
+    return PairDataset(path, layout, named, paired, lonely)
+
+
+def _folders(path: Path, masks: Path | None) -> tuple[Path, Path, str]:
+    """Of images, of masks, and what to call that."""
+    if masks is not None:
+        if not masks.is_dir():
+            raise DatasetError(f"{masks}: no such folder of masks")
+        return path, masks, "images and masks in two folders"
+    for images, truths in _FOLDERS:
+        if (path / images).is_dir() and (path / truths).is_dir():
+            return path / images, path / truths, f"{images}/ and {truths}/"
+    return path, path, "pairs of the same name"
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("."))
+
+
+def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
+    stems: dict[str, Path] = {}
+    for file in files:
+        if file.stem in stems:
+            raise DatasetError(f"{file.parent}: {stems[file.stem].name} and {file.name} have the same name; keep one")
+        stems[file.stem] = file
+    return stems
+
+
+def _read_mask(path: Path) -> Mask:
+    """(H,W) of a mask file: above half of white, or 1 where no pixel is above 1."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            if picture.mode == "P" and len(picture.getcolors() or ()) > 2:
+                raise Unusable("mask is a label map", f"{path}: a palette with more than two colours in use")
+            deep = picture.mode.startswith(("I", "F"))
+            values: NDArray = np.asarray(picture if deep else picture.convert("L"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise Unusable("mask unreadable", f"{path}: {e}") from e
+    highest = values.max()
+    if highest <= 1:
+        return values > 0
+    return values > (255 if highest <= 255 else 65535) / 2

@@ -1,0 +1,58 @@
+"""Prompts derived from ground-truth masks, the same in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .metrics import Mask, erode, extent
+
+PROMPTS = ("box", "point")
+
+Float64 = NDArray[np.float64]
+
+
+def prompt_arguments(kind: str, masks: Sequence[Mask]) -> dict[str, NDArray]:
+    """Arguments of `Predictor.predict` for B masks (H,W), none of them empty: a box or a point for each."""
+    if kind == "box":
+        return {"box": np.stack([tight_box(mask) for mask in masks])}
+    points = np.stack([deepest_point(mask) for mask in masks])[:, None]
+    return {"point_coords": points, "point_labels": np.ones((len(masks), 1))}
+
+
+def tight_box(mask: Mask) -> Float64:
+    """x0, y0, x1, y1 of the first and last columns and rows of a mask, pixel indices, both inclusive.
+
+    SAM adds half a pixel to coordinates, so indices are the centres of the outermost pixels, as it was trained.
+    """
+    rows, columns = extent(mask)
+    return np.array([columns.start, rows.start, columns.stop - 1, rows.stop - 1], dtype=np.float64)
+
+
+def deepest_point(mask: Mask) -> Float64:
+    """x, y of a pixel of the mask that is as many rows and columns from its outside as any.
+
+    It is the centre of the largest square that fits in the mask. Of several, the one nearest to the middle of them
+    all, then the first in reading order.
+    """
+    window = extent(mask)
+    deepest = _largest_squares(mask[window])
+    rows, columns = np.nonzero(deepest)
+    distance = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
+    best = int(distance.round(6).argmin())  # rounded: ties must not hang on the last bit of a mean
+    return np.array([window[1].start + columns[best], window[0].start + rows[best]], dtype=np.float64)
+
+
+def _largest_squares(mask: Mask) -> Mask:
+    """Centres of the largest odd squares in a mask that is not empty, found by bisection over their radius."""
+    low, high, centres = 0, min(mask.shape) // 2 + 1, mask  # radius `low` fits, `high` does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        eroded = erode(mask, middle)
+        if eroded.any():
+            low, centres = middle, eroded
+        else:
+            high = middle
+    return centres

@@ -1,0 +1,4 @@
+"""Many images: prompts from a file, masks into a folder, in this process or on a Ray cluster.
+
+`jobs` says what there is to do, `output` what is done; `segmenter` does it, here or in the actors of `ray_data`.
+"""

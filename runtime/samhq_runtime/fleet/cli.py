@@ -1,0 +1,98 @@
+"""`samhq predict BUNDLE FOLDER --prompts FILE`: the options, and the run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, ImageError
+from .jobs import ImageJob, read_jobs
+
+if TYPE_CHECKING:
+    from .segmenter import FleetOptions
+
+_SINGLE_IMAGE = ("box", "point", "negative_point", "overlay", "provider_option")
+
+
+def add_fleet_options(predict: argparse.ArgumentParser) -> None:
+    """Options of `samhq predict` for a folder of images."""
+    fleet = predict.add_argument_group("a folder of images (IMAGE and --output are folders then)")
+    fleet.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="JSONL",
+        help='lines such as {"image": "a/cat.jpg", "box": [[10, 20, 300, 400]]}',
+    )
+    fleet.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster; `local` starts one in this machine")
+    fleet.add_argument("--workers", type=int, default=1, help="Ray actors, each with the bundle loaded (default: 1)")
+    fleet.add_argument("--worker-cpus", type=float, default=1.0, metavar="N", help="CPUs of each (default: 1)")
+    fleet.add_argument("--worker-gpus", type=float, default=0.0, metavar="N", help="GPUs of each, may be a fraction")
+
+
+def predict_folder(options: argparse.Namespace) -> None:
+    """Do what is not done yet; ends with an error if an image could not be segmented."""
+    if options.prompts is None:
+        raise ConfigError("--ray: for a folder of images; give its prompts with --prompts")
+    given = [f"--{name.replace('_', '-')}" for name in _SINGLE_IMAGE if getattr(options, name)]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: for a single image, not for a folder with --prompts")
+    if min(options.workers, options.worker_cpus) <= 0 or options.worker_gpus < 0:
+        raise ConfigError("--workers and --worker-cpus: expected more than 0; --worker-gpus: at least 0")
+    jobs = read_jobs(options.prompts)
+    if not options.image.is_dir():
+        raise ImageError(f"{options.image}: no such folder of images")
+    from .output import is_done, require_settings
+    from .segmenter import FleetOptions
+
+    fleet = FleetOptions(
+        bundle=options.bundle.resolve(),
+        images=options.image.resolve(),
+        output=options.output.resolve(),
+        multimask_output=options.multimask,
+        hq_token_only=options.hq_token_only,
+        providers=options.providers,
+        hq_token=options.hq_token and options.hq_token.resolve(),
+    )
+    require_settings(fleet.output, _settings(fleet.bundle, options))
+    todo = [job for job in jobs if not is_done(fleet.output, job)]
+    failed = 0
+    for image, error in _results(todo, fleet, options):
+        if error:
+            failed += 1
+            print(f"{image}: {error}", file=sys.stderr)
+    print(f"{options.output}: {len(todo) - failed} images segmented, {len(jobs) - len(todo)} were done already")
+    if failed:
+        raise ImageError(f"{failed} of {len(todo)} images could not be segmented; they are named above")
+
+
+def _results(jobs: Sequence[ImageJob], fleet: FleetOptions, options: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    if not jobs:
+        return
+    if options.ray:
+        from .ray_data import run
+
+        resources = {"workers": options.workers, "cpus": options.worker_cpus, "gpus": options.worker_gpus}
+        yield from run(jobs, fleet, address=options.ray, **resources)
+        return
+    from .segmenter import Segmenter
+
+    segmenter = Segmenter(fleet)
+    for job in jobs:
+        yield job.image, segmenter.run(job)
+
+
+def _settings(bundle: Path, options: argparse.Namespace) -> dict[str, object]:
+    """What decides the masks: the files of the bundle, and the options of a prediction."""
+    from ..bundle import load_bundle
+    from ..manifest import MANIFEST_NAME, sha256_of
+
+    load_bundle(bundle)  # refuse a damaged one before any worker starts
+    return {
+        "bundle": sha256_of(bundle / MANIFEST_NAME),
+        "multimask_output": options.multimask,
+        "hq_token_only": options.hq_token_only,
+        "hq_token": sha256_of(options.hq_token) if options.hq_token else None,
+    }

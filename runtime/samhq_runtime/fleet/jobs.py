@@ -1,0 +1,76 @@
+"""What there is to do: a file of JSON lines, each an image and its prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ..errors import PromptError
+
+_RANKS = {"point_coords": 3, "point_labels": 2, "box": 2}  # with a leading dimension for the objects
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One image of the folder and its prompts, as `Predictor.predict` takes them.
+
+    Attributes:
+        image: path relative to the folder of images, with forward slashes; names the results too.
+        prompts: JSON values for those of `point_coords`, `point_labels`, `box` that are given.
+    """
+
+    image: str
+    prompts: Mapping[str, Any]
+
+    def arguments(self) -> dict[str, Any]:
+        """Arrays for `Predictor.predict`, in the form with a leading dimension for the objects."""
+        try:
+            arrays = {name: np.asarray(value, np.float64) for name, value in self.prompts.items()}
+        except (TypeError, ValueError) as e:
+            raise PromptError(f"{self.image}: prompts are not numbers ({e})") from e
+        return {name: a[None] if a.ndim == _RANKS[name] - 1 else a for name, a in arrays.items()}
+
+
+def read_jobs(prompts: Path) -> list[ImageJob]:
+    """Every line of a prompts file, such as `{"image": "a/cat.jpg", "box": [[10, 20, 300, 400]]}`.
+
+    Raises:
+        PromptError: the file is missing, a line is not of this form, or an image occurs twice; it says which line.
+    """
+    if not prompts.is_file():
+        raise PromptError(f"{prompts}: no such file; expected one JSON object a line, with `image` and prompts")
+    jobs: dict[str, ImageJob] = {}
+    for number, line in enumerate(prompts.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        job = _job(line, where=f"{prompts}:{number}")
+        if job.image in jobs:
+            raise PromptError(f"{prompts}:{number}: {job.image} occurs twice; put all its prompts on one line")
+        jobs[job.image] = job
+    if not jobs:
+        raise PromptError(f"{prompts}: holds no prompts")
+    return list(jobs.values())
+
+
+def _job(line: str, *, where: str) -> ImageJob:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as e:
+        raise PromptError(f"{where}: not JSON ({e})") from e
+    if not isinstance(content, dict) or not isinstance(content.get("image"), str):
+        raise PromptError(
+            f'{where}: expected an object with `image`, e.g. {{"image": "cat.jpg", "box": [1, 2, 30, 40]}}'
+        )
+    image = content.pop("image")
+    path = PurePosixPath(image)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise PromptError(f"{where}: image {image!r} lies outside the folder of images")
+    unknown = [name for name in content if name not in _RANKS]
+    if unknown or not content:
+        raise PromptError(f"{where}: got prompts {sorted(content)}, expected some of {', '.join(_RANKS)}")
+    return ImageJob(image, content)

@@ -1,0 +1,66 @@
+"""What is done: one file per image, complete under its name or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..contract import Array
+from ..errors import ConfigError
+from ..rle import encode_rle
+from .jobs import ImageJob
+
+_SETTINGS = "settings.json"
+
+
+def result_path(output: Path, image: str) -> Path:
+    return output / f"{image}.json"
+
+
+def is_done(output: Path, job: ImageJob) -> bool:
+    """Whether the image's file is there and answers these prompts, so that an interrupted run goes on where it was."""
+    try:
+        content = json.loads(result_path(output, job.image).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(content.get("prompts") == dict(job.prompts))
+
+
+def write_result(output: Path, job: ImageJob, masks: Array, iou_predictions: Array) -> None:
+    """Write (B,K,H,W) masks as COCO RLE and their (B,K) predicted IoU. Renamed into place: written twice, it is one."""
+    path = result_path(output, job.image)
+    content = {
+        "image": job.image,
+        "prompts": job.prompts,
+        "masks": [[json.loads(encode_rle(mask)) for mask in candidates] for candidates in masks],
+        "iou_predictions": iou_predictions.tolist(),
+    }
+    _write_json(path, content)
+
+
+def write_failure(output: Path, job: ImageJob, message: str) -> None:
+    """An image that cannot be segmented is named in its file, and tried again by the next run."""
+    _write_json(result_path(output, job.image), {"image": job.image, "error": message})
+
+
+def require_settings(output: Path, settings: dict[str, Any]) -> None:
+    """Results of different bundles or options do not mix: ConfigError if the folder has results of others."""
+    path = output / _SETTINGS
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != settings:
+            raise ConfigError(f"{output}: has results of other settings ({found}); choose another --output")
+        return
+    _write_json(path, settings)
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

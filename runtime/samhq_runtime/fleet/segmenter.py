@@ -1,0 +1,56 @@
+"""One loaded bundle that turns jobs into files: the same in this process and in every Ray actor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import SamHqError
+from ..image_io import read_image
+from ..predictor import Predictor
+from .jobs import ImageJob
+from .output import write_failure, write_result
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetOptions:
+    """What to do with every image.
+
+    Attributes:
+        bundle, images, output: folders that every worker sees under the same path.
+        multimask_output, hq_token_only: as `Predictor.predict` takes them.
+        providers, threads, hq_token: as `Predictor` takes them.
+    """
+
+    bundle: Path
+    images: Path
+    output: Path
+    multimask_output: bool = False
+    hq_token_only: bool = False
+    providers: Sequence[str] = ("cpu",)
+    threads: int = 0
+    hq_token: Path | None = None
+
+
+class Segmenter:
+    """Keeps a Predictor; `run` writes the file of one image and says why it could not, or nothing."""
+
+    def __init__(self, options: FleetOptions) -> None:
+        self._options = options
+        self._predictor = Predictor(
+            options.bundle, providers=options.providers, threads=options.threads, hq_token=options.hq_token
+        )
+
+    def run(self, job: ImageJob) -> str:
+        options = self._options
+        try:
+            self._predictor.set_image(read_image(options.images / job.image))
+            masks, iou_predictions, _ = self._predictor.predict(
+                **job.arguments(), multimask_output=options.multimask_output, hq_token_only=options.hq_token_only
+            )
+        except SamHqError as e:
+            write_failure(options.output, job, str(e))
+            return str(e)
+        write_result(options.output, job, masks, iou_predictions)
+        return ""

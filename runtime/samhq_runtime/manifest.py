@@ -1,0 +1,235 @@
+"""`manifest.json`: what a bundle is, what its files hash to, and what its graphs take and return."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .contract import (
+    NO_FUSION,
+    GraphSpec,
+    ModelSizes,
+    TensorSpec,
+    image_encoder_spec,
+    mask_decoder_spec,
+)
+from .errors import BundleError
+
+MANIFEST_NAME = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class GraphEntry:
+    """One ONNX graph of the bundle: its file (relative to the bundle) and its inputs and outputs."""
+
+    file: str
+    spec: GraphSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineEntry:
+    """One TensorRT engine of the bundle, built on a user's machine after the export.
+
+    Attributes:
+        graph: the graph it was built from, and `graph_sha256`, of which content.
+        file: relative to the bundle; hashed in `files` like the others.
+        flavour: `tensorrt` or `rtx`; `version` is that library's.
+        gpu: name of the GPU it was built on, with its `compute_capability`; None if built ahead of time.
+        profiles: per profile and dynamic input, the `min`, `opt` and `max` shapes.
+        fixed_inputs: optional inputs of the graph that are constants in the engine.
+        flags: the builder options that were set.
+        platform: operating system and processor it was built on, as `linux-x86_64`.
+        parity: how close it is to PyTorch and to the ONNX graph on the GPU it was checked on; empty if it never was.
+    """
+
+    graph: str
+    file: str
+    graph_sha256: str
+    flavour: str
+    version: str
+    gpu: str | None
+    compute_capability: str | None
+    profiles: Sequence[Mapping[str, Any]]
+    fixed_inputs: Sequence[str]
+    flags: Mapping[str, Any]
+    platform: str = ""
+    parity: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of `manifest.json`; `files` covers every file of the bundle but the manifest itself."""
+
+    variant: str
+    precision: str
+    token_fusion: str
+    sizes: ModelSizes
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    mask_threshold: float
+    opset: int
+    precision_policy: Mapping[str, Any]
+    graphs: Mapping[str, GraphEntry]
+    files: Mapping[str, FileEntry]
+    checkpoint: Mapping[str, str]
+    tools: Mapping[str, str]
+    parity: Mapping[str, Any]
+    schema_version: int = SCHEMA_VERSION
+    engines: Mapping[str, EngineEntry] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        content = asdict(self)
+        content["graphs"] = {
+            name: {"file": entry.file, "inputs": _io_json(entry.spec.inputs), "outputs": _io_json(entry.spec.outputs)}
+            for name, entry in self.graphs.items()
+        }
+        if not self.engines:
+            del content["engines"]
+        return json.dumps(content, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Parse and validate; BundleError names the first thing that is wrong."""
+        try:
+            content = json.loads(text)
+            _require_schema(content.pop("schema_version"))
+            content["sizes"] = ModelSizes(**content["sizes"])
+            content["pixel_mean"], content["pixel_std"] = _triple(content["pixel_mean"]), _triple(content["pixel_std"])
+            content["graphs"] = {name: _graph_entry(name, entry) for name, entry in content["graphs"].items()}
+            content["files"] = {name: FileEntry(**entry) for name, entry in content["files"].items()}
+            engines = content.pop("engines", {})
+            content["engines"] = {name: _engine_entry(entry, content["graphs"]) for name, entry in engines.items()}
+            manifest = cls(**content)
+            manifest._require_contract()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+            raise BundleError(f"{MANIFEST_NAME}: not a manifest of this project ({e}); export the bundle again") from e
+        return manifest
+
+    def _require_contract(self) -> None:
+        """The recorded inputs and outputs must be the ones this version of the runtime feeds and reads."""
+        if (self.token_fusion == NO_FUSION) is self.sizes.has_hq:
+            raise ValueError(f"token fusion {self.token_fusion} with {self.sizes.token_masks} token masks")
+        for make_spec in (image_encoder_spec, mask_decoder_spec):
+            specs = [make_spec(self.sizes, embeddings_dtype=dtype) for dtype in ("float32", "float16")]
+            name = specs[0].name
+            if name not in self.graphs or self.graphs[name].spec not in specs:
+                raise BundleError(
+                    f"{MANIFEST_NAME}: {name} is not the graph this runtime knows; export the bundle again"
+                )
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """The manifest of a bundle folder, parsed but with no file hashed yet."""
+    path = bundle / MANIFEST_NAME
+    if not path.is_file():
+        raise BundleError(f"{bundle}: not a bundle, {MANIFEST_NAME} is missing; make one with `samhq-export`")
+    try:
+        return Manifest.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise BundleError(f"{path}: cannot be read ({e})") from e
+
+
+def write_manifest(bundle: Path, manifest: Manifest) -> None:
+    """Replace the manifest of a bundle folder in one step; OSError leaves the old one."""
+    partial = bundle / f".{MANIFEST_NAME}.{os.getpid()}.partial"
+    try:
+        partial.write_text(manifest.to_json(), encoding="utf-8")
+        partial.replace(bundle / MANIFEST_NAME)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def verify_files(bundle: Path, manifest: Manifest) -> None:
+    """Every listed file is inside the bundle, present, of its size and hash, and every graph and engine is listed."""
+    listed = [("graph", entry.file) for entry in manifest.graphs.values()]
+    listed += [("engine", entry.file) for entry in manifest.engines.values()]
+    for kind, file in listed:
+        if file not in manifest.files:
+            raise BundleError(f"{MANIFEST_NAME}: {kind} file {file!r} is not in its list of hashed files")
+    for name, expected in manifest.files.items():
+        path = _inside(bundle, name)
+        if not path.is_file():
+            cure = _rebuild(bundle, manifest, name) or "copy the bundle again or export it again"
+            raise BundleError(f"{bundle}: {name} is missing; {cure}")
+        if path.stat().st_size != expected.bytes or sha256_of(path) != expected.sha256:
+            cure = _rebuild(bundle, manifest, name) or "copy it again"
+            raise BundleError(f"{path}: damaged or changed (its SHA-256 is not the manifest's); {cure}")
+
+
+def _rebuild(bundle: Path, manifest: Manifest, name: str) -> str:
+    """The command that builds an engine file again; empty for other files."""
+    from .engine.rebuild import rebuild_command  # its package reads manifests
+
+    for entry in manifest.engines.values():
+        if entry.file == name:
+            return rebuild_command(bundle, manifest.graphs[entry.graph].spec, entry)
+    return ""
+
+
+def file_entries(folder: Path) -> dict[str, FileEntry]:
+    """Hash and size of every file below `folder`, by relative POSIX path, in a stable order."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {p.relative_to(folder).as_posix(): FileEntry(sha256_of(p), p.stat().st_size) for p in files}
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file, read in 1 MiB pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _inside(bundle: Path, name: str) -> Path:
+    """`bundle / name`, refused if it leads out of the bundle, through `..`, an absolute path or a link."""
+    relative = PurePosixPath(name)
+    path = bundle / relative
+    if relative.is_absolute() or ".." in relative.parts or not path.resolve().is_relative_to(bundle.resolve()):
+        raise BundleError(f"{MANIFEST_NAME}: refused, {name!r} lies outside the bundle")
+    return path
+
+
+def _require_schema(version: object) -> None:
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{MANIFEST_NAME}: schema {version}, this runtime reads schema {SCHEMA_VERSION}; "
+            "install the samhq-export that wrote the bundle, or export it again"
+        )
+
+
+def _io_json(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
+    return [asdict(spec) for spec in specs]
+
+
+def _graph_entry(name: str, entry: Mapping[str, Any]) -> GraphEntry:
+    return GraphEntry(entry["file"], GraphSpec(name, tuple(_io(entry["inputs"])), tuple(_io(entry["outputs"]))))
+
+
+def _engine_entry(content: Mapping[str, Any], graphs: Mapping[str, GraphEntry]) -> EngineEntry:
+    entry = EngineEntry(**content)
+    if not isinstance(entry.file, str) or entry.graph not in graphs:
+        raise ValueError(f"engine {entry.file!r} of {entry.graph!r}")
+    return entry
+
+
+def _io(items: list[dict[str, Any]]) -> Iterator[TensorSpec]:
+    for item in items:
+        yield TensorSpec(item["name"], item["dtype"], tuple(item["shape"]), item["optional"])
+
+
+def _triple(values: list[float]) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue

@@ -1,0 +1,189 @@
+"""Encode an image once, then segment it with as many prompts as wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .bundle import Bundle, load_bundle
+from .contract import Array
+from .errors import PromptError
+from .geometry import preprocess, require_image
+from .hq_token import read_hq_token, require_hq_token
+from .masks import choose, mask_weights, require_hq
+from .prompts import Prompts, encode_prompts
+from .session import ProviderOptions, Tensor
+from .upscale import upscale, upscale_masks
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """What one image leaves behind for its prompts: `image_embeddings`, `hq_features` and its size.
+
+    Features stay on the GPU that made them, until the last reference goes; `numpy.asarray` copies one to the host.
+    """
+
+    features: Mapping[str, Tensor]
+    original_hw: tuple[int, int]
+
+
+class Predictor:
+    """The API of `SamPredictor` over an exported bundle; no torch.
+
+    One image at a time per instance: share the bundle between threads, not a Predictor.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | Path,
+        *,
+        providers: Sequence[str] = ("cpu",),
+        threads: int = 0,
+        provider_options: ProviderOptions | None = None,
+        hq_token: ArrayLike | Path | None = None,
+        prompts_per_call: int = 8,
+    ) -> None:
+        """Open a bundle.
+
+        Args:
+            bundle: a folder written by `samhq-export`, or the result of `load_bundle`.
+            providers: execution providers in order of preference (`cpu`, `cuda`, ...), or `engine` for the bundle's
+                TensorRT engines; a missing one is an error, never a fallback.
+            threads: CPU threads inside one operator; 0 means one per physical core.
+            provider_options: options by provider, such as `{"cuda": {"device_id": "1"}}`; see `Bundle.open`.
+            hq_token: (1, C) float32, or a file that `read_hq_token` reads; replaces the checkpoint's HQ token.
+            prompts_per_call: more prompts than these are decoded in groups, which bounds memory: about 0.1 GB a prompt
+                for 1024-pixel models.
+        """
+        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+        self._sizes = self.bundle.manifest.sizes
+        if hq_token is not None:
+            require_hq("hq_token", token_masks=self._sizes.token_masks)
+        self._encoder, self._decoder = self.bundle.open_both(
+            providers=providers, threads=threads, provider_options=provider_options
+        )
+        if isinstance(hq_token, Path):
+            hq_token = read_hq_token(hq_token, embed_dim=self._sizes.embed_dim)
+        elif hq_token is not None:
+            hq_token = require_hq_token(hq_token, embed_dim=self._sizes.embed_dim)
+        self._hq_token = {} if hq_token is None else {"hq_token": hq_token}
+        self._prompts_per_call = prompts_per_call
+        self._image: EncodedImage | None = None
+
+    def set_image(self, image: NDArray[np.uint8]) -> None:
+        """Encode `image`, (H,W,3) uint8 RGB, for the predictions that follow."""
+        self._image = None
+        self._image = self.encode(image)
+
+    def encode(self, image: NDArray[np.uint8]) -> EncodedImage:
+        """Encode `image` without making it the current one."""
+        manifest = self.bundle.manifest
+        image = require_image(image)
+        input_image = preprocess(image, self._sizes.image_size, manifest.pixel_mean, manifest.pixel_std)
+        return EncodedImage(self._encoder.keep({"input_image": input_image}), (image.shape[0], image.shape[1]))
+
+    def set_encoded(self, encoded: EncodedImage) -> None:
+        """Make an image that `encode` encoded earlier the current one."""
+        self._image = encoded
+
+    def reset_image(self) -> None:
+        """Forget the current image and free its features."""
+        self._image = None
+
+    def predict(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        *,
+        multimask_output: bool = True,
+        hq_token_only: bool = False,
+        return_logits: bool = False,
+    ) -> tuple[Array, Float32, Float32]:
+        """Masks of the current image.
+
+        Args:
+            point_coords: (N,2) x, y pixels of the image, or (B,N,2) for B objects at once.
+            point_labels: (N,) or (B,N); 1 lies on the object, 0 does not.
+            box: (4,) x0, y0, x1, y1 pixels, or (B,4).
+            mask_input: `low_res_logits` of an earlier prediction, (1,L,L), or (B,1,L,L).
+            multimask_output: let the best of SAM's three candidate masks (by predicted IoU) go with the HQ mask,
+                instead of its single-mask output; better for ambiguous prompts such as one point. The bundle of an
+                original SAM returns all three.
+            hq_token_only: the HQ token's mask alone, instead of its sum with SAM's.
+            return_logits: float32 logits instead of booleans.
+
+        Returns:
+            masks (1,H,W), iou_predictions (1,), low_res_logits (1,L,L); for B objects (B,1,H,W), (B,1), (B,1,L,L).
+            `multimask_output` of an original SAM: 3 in the place of 1.
+
+        Raises:
+            PromptError: no image set, a prompt that is malformed or not finite, or `hq_token_only` of an original SAM.
+        """
+        if self._image is None:
+            raise PromptError("no image set: call set_image(image) before predict()")
+        prompts = encode_prompts(
+            point_coords=point_coords,
+            point_labels=point_labels,
+            box=box,
+            mask_input=mask_input,
+            original_hw=self._image.original_hw,
+            image_size=self._sizes.image_size,
+            low_res_size=self._sizes.low_res_size,
+        )
+        logits, iou = self._decode(prompts, multimask_output=multimask_output, hq_token_only=hq_token_only)
+        masks = self._upscale(logits, return_logits=return_logits)
+        batched = any(p is not None and np.ndim(p) == n for p, n in ((point_coords, 3), (box, 2), (mask_input, 4)))
+        return (masks, iou, logits) if batched else (masks[0], iou[0], logits[0])
+
+    def close(self) -> None:
+        """Release both sessions."""
+        self._encoder.close()
+        self._decoder.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _upscale(self, low_res_logits: Float32, *, return_logits: bool) -> Array:
+        assert self._image is not None
+        original_hw, image_size = self._image.original_hw, self._sizes.image_size
+        if return_logits:
+            return upscale(low_res_logits, original_hw, image_size)
+        return upscale_masks(low_res_logits, original_hw, image_size, threshold=self.bundle.manifest.mask_threshold)
+
+    def _decode(self, prompts: Prompts, *, multimask_output: bool, hq_token_only: bool) -> tuple[Float32, Float32]:
+        token_masks = self._sizes.token_masks
+        weights = mask_weights(multimask_output=multimask_output, hq_token_only=hq_token_only, token_masks=token_masks)
+        groups = []
+        for group in prompts.split(self._prompts_per_call):
+            logits, iou = self._decode_group(group, weights)
+            groups.append(choose(logits, iou, multimask_output=multimask_output, token_masks=token_masks))
+        all_logits, all_iou = zip(*groups, strict=True)
+        return np.concatenate(all_logits), np.concatenate(all_iou)
+
+    def _decode_group(self, prompts: Prompts, weights: Float32) -> tuple[Float32, Float32]:
+        """`low_res_logits` (B,K,L,L) and `iou_predictions` (B,4)."""
+        assert self._image is not None
+        outputs = self._decoder(
+            {
+                **self._image.features,
+                **prompts.feeds(),
+                "image_index": np.zeros(len(prompts), dtype=np.int64),
+                "mask_weights": weights,
+                **self._hq_token,
+            }
+        )
+        return outputs["low_res_logits"], outputs["iou_predictions"]

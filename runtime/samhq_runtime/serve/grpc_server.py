@@ -1,0 +1,156 @@
+"""The protocol over gRPC."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from .. import __version__
+from ..errors import BackendUnavailable
+from .errors import Reason, RequestError, reason_of
+from .messages import MESSAGES, PACKAGE, SERVICE
+from .service import MODEL_VERSION, Service
+from .signature import InferRequest, infer_request
+from .tensors import Tensor, raw_of, tensor_from_raw, tensor_from_values
+
+log = logging.getLogger(__name__)
+
+CODES = {
+    Reason.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
+    Reason.BUSY: grpc.StatusCode.UNAVAILABLE,
+    Reason.TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.INTERNAL: grpc.StatusCode.INTERNAL,
+}
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+_MESSAGE_ROOM = 1_000_000  # names and shapes around a request's tensors
+_UNLIMITED = -1
+
+
+class GrpcServer:
+    """Listens from `start` on; `stop` refuses new calls and waits for those in flight."""
+
+    def __init__(self, service: Service) -> None:
+        options = service.options
+        self._service = service
+        self._server = aio.server(
+            options=[
+                ("grpc.max_receive_message_length", options.max_request_mb * 1_000_000 + _MESSAGE_ROOM),
+                ("grpc.max_send_message_length", _UNLIMITED),
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        answers = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._model_infer,
+        }
+        handlers = {name: _handler(name, answer) for name, answer in answers.items()}
+        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(f"{PACKAGE}.{SERVICE}", handlers)])
+        address = f"{options.host}:{options.grpc_port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as e:
+            raise BackendUnavailable(f"{address}: cannot listen there for gRPC ({e}); choose --grpc-port") from e
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop(self._service.options.grace_s)
+
+    async def _server_live(self, request: Any) -> Any:
+        return MESSAGES["ServerLiveResponse"](live=True)
+
+    async def _server_ready(self, request: Any) -> Any:
+        return MESSAGES["ServerReadyResponse"](ready=self._service.ready)
+
+    async def _model_ready(self, request: Any) -> Any:
+        self._service.require_model(request.name, request.version)
+        return MESSAGES["ModelReadyResponse"](ready=self._service.ready)
+
+    async def _server_metadata(self, request: Any) -> Any:
+        return MESSAGES["ServerMetadataResponse"](name="samhq", version=__version__)
+
+    async def _model_metadata(self, request: Any) -> Any:
+        self._service.require_model(request.name, request.version)
+        return MESSAGES["ModelMetadataResponse"](**self._service.metadata())
+
+    async def _model_infer(self, request: Any) -> Any:
+        with self._service.admitted("grpc"):
+            self._service.require_model(request.model_name, request.model_version)
+            tensors = await self._service.infer(_infer_request(request))
+            return _infer_response(request, tensors)
+
+
+def _handler(name: str, answer: Callable[[Any], Awaitable[Any]]) -> grpc.RpcMethodHandler:
+    async def call(request: Any, context: aio.ServicerContext) -> Any:
+        try:
+            return await answer(request)
+        except Exception as e:
+            if reason_of(e) is Reason.INTERNAL:
+                log.exception("%s failed", name)
+            return await context.abort(CODES[reason_of(e)], _message(e))
+
+    return grpc.unary_unary_rpc_method_handler(
+        call,
+        request_deserializer=MESSAGES[f"{name}Request"].FromString,
+        response_serializer=MESSAGES[f"{name}Response"].SerializeToString,
+    )
+
+
+def _message(error: Exception) -> str:
+    return "internal error; the server's log has it" if reason_of(error) is Reason.INTERNAL else str(error)
+
+
+def _infer_request(request: Any) -> InferRequest:
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise RequestError(f"raw_input_contents: got {len(raw)}, expected one for each of {len(request.inputs)} inputs")
+    inputs = [_tensor(tensor, raw[i] if raw else None) for i, tensor in enumerate(request.inputs)]
+    return infer_request(
+        inputs,
+        [output.name for output in request.outputs],
+        {name: _value(parameter) for name, parameter in request.parameters.items()},
+    )
+
+
+def _tensor(tensor: Any, raw: bytes | None) -> Tensor:
+    if raw is not None:
+        return tensor_from_raw(tensor.name, tensor.datatype, tensor.shape, raw)
+    if tensor.datatype not in _CONTENTS:
+        raise RequestError(f"{tensor.name}: {tensor.datatype!r} has no typed contents; send raw_input_contents")
+    return tensor_from_values(
+        tensor.name, tensor.datatype, tensor.shape, list(getattr(tensor.contents, _CONTENTS[tensor.datatype]))
+    )
+
+
+def _value(parameter: Any) -> Any:
+    choice = parameter.WhichOneof("parameter_choice")
+    return None if choice is None else getattr(parameter, choice)
+
+
+def _infer_response(request: Any, tensors: list[Tensor]) -> Any:
+    response = MESSAGES["ModelInferResponse"](model_name=request.model_name, model_version=MODEL_VERSION, id=request.id)
+    for tensor in tensors:
+        response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.data.shape)
+        response.raw_output_contents.append(raw_of(tensor))
+    return response

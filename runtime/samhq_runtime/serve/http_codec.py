@@ -1,0 +1,146 @@
+"""Requests and answers over HTTP: JSON, with tensors as JSON lists or, in the binary extension, as bytes after it.
+
+JSON has no bytes: elements of BYTES tensors in JSON lists are base64, but for `masks_rle`, which is text.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import RequestError
+from .signature import InferRequest, infer_request
+from .tensors import BYTES, Tensor, raw_of, tensor_from_raw, tensor_from_values
+
+HEADER_LENGTH = "inference-header-content-length"
+_TEXT_OUTPUTS = ("masks_rle",)
+_BINARY_DEFAULT = "binary_data_output"
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """A parsed request, and which of its outputs go back as bytes."""
+
+    infer: InferRequest
+    id: str
+    binary_default: bool
+    binary: Mapping[str, bool]
+
+
+def read_request(body: bytes, header_length: str | None) -> HttpRequest:
+    """Parse the body of an inference request.
+
+    Raises:
+        RequestError: not JSON, not of the protocol, or tensors that do not fit their shapes.
+    """
+    split = _header_length(header_length, len(body))
+    head = _json_object(body[:split])
+    binary = memoryview(body)[split:]
+    inputs, used = [], 0
+    for item in _objects(head, "inputs"):
+        tensor, taken = _input(item, binary[used:])
+        inputs.append(tensor)
+        used += taken
+    if used != len(binary):
+        raise RequestError(f"body: {len(binary)} bytes after the JSON, but the inputs' binary_data_size sum to {used}")
+    parameters = _parameters(head)
+    binary_default = bool(parameters.pop(_BINARY_DEFAULT, False))
+    outputs = _objects(head, "outputs") if "outputs" in head else []
+    wanted = {_text(item, "name"): bool(_parameters(item).get("binary_data", binary_default)) for item in outputs}
+    infer = infer_request(inputs, [_text(item, "name") for item in outputs], parameters)
+    return HttpRequest(infer, str(head.get("id", "")), binary_default, wanted)
+
+
+def write_response(request: HttpRequest, tensors: Sequence[Tensor], *, model: str, version: str) -> tuple[bytes, int]:
+    """The body, and how much of it is JSON."""
+    outputs: list[dict[str, Any]] = []
+    blobs: list[bytes] = []
+    for tensor in tensors:
+        output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.data.shape)}
+        if request.binary.get(tensor.name, request.binary_default):
+            blobs.append(raw_of(tensor))
+            output["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            output["data"] = _values(tensor)
+        outputs.append(output)
+    head = {"model_name": model, "model_version": version, "outputs": outputs}
+    text = json.dumps({**head, "id": request.id} if request.id else head).encode()
+    return b"".join([text, *blobs]), len(text)
+
+
+def _header_length(text: str | None, body_length: int) -> int:
+    if text is None:
+        return body_length
+    if not text.isascii() or not text.isdigit() or int(text) > body_length:
+        raise RequestError(
+            f"Inference-Header-Content-Length: got {text!r}, expected the length of the JSON in the body"
+        )
+    return int(text)
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    try:
+        head = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise RequestError(f"body: not JSON ({e})") from e
+    if not isinstance(head, dict):
+        raise RequestError(f"body: got a JSON {type(head).__name__}, expected an object with `inputs`")
+    return head
+
+
+def _objects(head: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    items = head.get(key)
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise RequestError(f"{key}: expected a list of objects")
+    return items
+
+
+def _text(item: Mapping[str, Any], key: str) -> str:
+    value = item.get(key)
+    if not isinstance(value, str):
+        raise RequestError(f"{key}: got {value!r}, expected text in every input and output")
+    return value
+
+
+def _parameters(item: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = item.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise RequestError(f"parameters: got {type(parameters).__name__}, expected an object")
+    return dict(parameters)
+
+
+def _input(item: Mapping[str, Any], binary: memoryview) -> tuple[Tensor, int]:
+    """The tensor, and how many of the binary bytes it took."""
+    name, datatype, shape = _text(item, "name"), _text(item, "datatype"), item.get("shape")
+    if not isinstance(shape, list) or not all(isinstance(size, int) and not isinstance(size, bool) for size in shape):
+        raise RequestError(f"{name}: got shape {shape!r}, expected a list of integers")
+    size = _parameters(item).get("binary_data_size")
+    if size is None:
+        return tensor_from_values(name, datatype, shape, _given_values(name, datatype, item)), 0
+    if not isinstance(size, int) or not 0 <= size <= len(binary):
+        raise RequestError(f"{name}: binary_data_size {size!r}, but {len(binary)} bytes are left in the body")
+    return tensor_from_raw(name, datatype, shape, binary[:size]), size
+
+
+def _given_values(name: str, datatype: str, item: Mapping[str, Any]) -> list[Any]:
+    values = item.get("data")
+    if not isinstance(values, list):
+        raise RequestError(f"{name}: expected `data`, a list, or the parameter binary_data_size")
+    if datatype != BYTES:
+        return values
+    try:
+        return [base64.b64decode(value, validate=True) for value in values]
+    except (binascii.Error, TypeError, ValueError) as e:
+        raise RequestError(f"{name}: expected base64 text in JSON ({e}); or send it as binary data") from e
+
+
+def _values(tensor: Tensor) -> list[Any]:
+    if tensor.datatype != BYTES:
+        return tensor.data.ravel().tolist()
+    if tensor.name in _TEXT_OUTPUTS:
+        return [item.decode() for item in tensor.data.ravel()]
+    return [base64.b64encode(item).decode() for item in tensor.data.ravel()]

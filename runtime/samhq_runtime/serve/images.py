@@ -1,0 +1,54 @@
+"""The image of a request: what identifies it, how big it is, and its pixels once somebody needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import require_image
+from ..image_io import count_pixels, decode_image
+from .errors import Reason, RequestError
+from .signature import IMAGE, IMAGE_BYTES, InferRequest
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """`key` is the same for the same content; `read` returns (H,W,3) uint8 RGB."""
+
+    key: bytes
+    pixels: int
+    read: Callable[[], NDArray[np.uint8]]
+
+
+def image_of(request: InferRequest, *, max_pixels: int) -> ImageSource:
+    """The request's image, not decoded yet.
+
+    Raises:
+        ImageError: no image, or one of another shape than (H,W,3).
+        RequestError: more pixels than allowed.
+    """
+    if IMAGE.name in request.inputs:
+        image = require_image(request.inputs[IMAGE.name].data)
+        digest = sha256(repr(image.shape).encode())
+        digest.update(np.ascontiguousarray(image).data)
+        source = ImageSource(digest.digest(), image.shape[0] * image.shape[1], lambda: image)
+    else:
+        encoded = _one_element(request)
+        source = ImageSource(sha256(encoded).digest(), count_pixels(encoded), lambda: decode_image(encoded))
+    if source.pixels > max_pixels:
+        raise RequestError(
+            f"image: got {source.pixels / 1e6:.1f} megapixels, expected at most {max_pixels / 1e6:g}",
+            reason=Reason.TOO_LARGE,
+        )
+    return source
+
+
+def _one_element(request: InferRequest) -> bytes:
+    data = request.inputs[IMAGE_BYTES.name].data
+    if data.size != 1:
+        raise RequestError(f"{IMAGE_BYTES.name}: got {data.size} elements, expected 1, the content of an image file")
+    return bytes(data.ravel()[0])

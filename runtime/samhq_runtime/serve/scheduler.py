@@ -1,0 +1,113 @@
+"""Which requests are computed next, and which of them together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from ..predictor import EncodedImage
+from .embedding_cache import EmbeddingCache
+from .errors import Reason, RequestError
+from .images import ImageSource
+from .signature import PromptSet, Segmentation
+
+
+@dataclass(eq=False)
+class Job:
+    """Prompts for one image, waiting for a worker. `deadline` is a time of `time.monotonic`."""
+
+    image: ImageSource
+    prompts: PromptSet
+    deadline: float
+    future: Future[Segmentation] = field(default_factory=Future)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Jobs for one image and one decoder call; `encoded` is None if the image must be encoded first."""
+
+    jobs: list[Job]
+    encoded: EncodedImage | None
+
+    @property
+    def image(self) -> ImageSource:
+        return self.jobs[0].image
+
+
+class Scheduler:
+    """A queue in order of arrival. A batch is the first job that can start and all later ones that fit in with it.
+
+    Nobody waits for a batch to fill: jobs that can share a call gather while the workers are busy. An image is encoded
+    by one worker at a time; jobs for it wait while others are served. Thread-safe.
+    """
+
+    def __init__(self, cache: EmbeddingCache, *, max_batch: int, max_batch_pixels: int) -> None:
+        self._cache = cache
+        self._max_batch = max_batch
+        self._max_batch_pixels = max_batch_pixels
+        self._jobs: list[Job] = []
+        self._encoding: set[bytes] = set()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def submit(self, job: Job) -> None:
+        with self._changed:
+            if self._closed:
+                raise RequestError("the server is stopping; ask another one", reason=Reason.BUSY)
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def take(self) -> Batch | None:
+        """Wait for a batch; None once `close` was called and nothing is left."""
+        with self._changed:
+            while True:
+                self._drop(lambda job: job.deadline < time.monotonic() or job.future.cancelled())
+                first = next((job for job in self._jobs if job.image.key not in self._encoding), None)
+                if first is not None:
+                    break
+                if self._closed and not self._jobs:
+                    return None
+                self._changed.wait()
+            batch = Batch(self._together(first), self._cache.get(first.image.key))
+            self._jobs = [job for job in self._jobs if job not in batch.jobs]
+            if batch.encoded is None:
+                self._encoding.add(first.image.key)
+            return batch
+
+    def finish_encoding(self, batch: Batch, encoded: EncodedImage | None) -> None:
+        """Let other jobs for the image start; None if it could not be encoded."""
+        with self._changed:
+            self._encoding.discard(batch.image.key)
+            if encoded is not None:
+                self._cache.put(batch.image.key, encoded)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Take no more jobs; those that wait are still served."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _together(self, first: Job) -> list[Job]:
+        jobs: list[Job] = []
+        room = min(self._max_batch, self._max_batch_pixels // first.image.pixels)
+        for job in self._jobs:
+            if job.image.key == first.image.key and job.prompts.kind == first.prompts.kind:
+                room -= len(job.prompts)
+                if jobs and room < 0:
+                    break
+                jobs.append(job)
+        return jobs
+
+    def _drop(self, dead: Callable[[Job], bool]) -> None:
+        dropped = [job for job in self._jobs if dead(job)]
+        self._jobs = [job for job in self._jobs if job not in dropped]
+        for job in dropped:
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_exception(RequestError("not started before its timeout", reason=Reason.TIMEOUT))

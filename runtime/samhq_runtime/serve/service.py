@@ -1,0 +1,158 @@
+"""What both protocols talk to: one model, its limits, and its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from ..bundle import Bundle, load_bundle
+from ..contract import IMAGE_ENCODER, ModelSizes
+from ..predictor import Predictor
+from .embedding_cache import EmbeddingCache
+from .errors import Reason, RequestError, reason_of
+from .images import image_of
+from .metrics import Metrics
+from .options import ServeOptions
+from .scheduler import Job, Scheduler
+from .signature import InferRequest, answer, model_inputs, model_outputs, read_prompts, require_inputs
+from .tensors import Tensor
+from .worker import Worker
+
+MODEL_VERSION = "1"
+_MEGA = 1_000_000
+_BATCH_PIXELS = 64 * _MEGA  # logits of the original size that one decoder call may make: 256 MB
+
+
+class Service:
+    """A loaded bundle that answers requests until it is drained."""
+
+    def __init__(self, bundle: Bundle | str, options: ServeOptions) -> None:
+        """Load the bundle once per worker and start the workers; errors are those of `Predictor`."""
+        self.options = options
+        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+        self.metrics = Metrics()
+        self._in_flight = 0
+        self._draining = False
+        cache = EmbeddingCache(max_bytes=options.cache_mb * _MEGA, entry_bytes=_encoded_bytes(self.bundle))
+        limits = {"max_batch": options.max_batch, "max_batch_pixels": _BATCH_PIXELS}
+        self.scheduler = Scheduler(cache, **limits)
+        self._workers = [
+            Worker(
+                Predictor(self.bundle, providers=options.providers, threads=options.threads, hq_token=options.hq_token),
+                self.scheduler,
+                self.metrics,
+                **limits,
+            )
+            for _ in range(options.workers)
+        ]
+        for worker in self._workers:
+            worker.start()
+        self.metrics.watch("cached_images", "Encoded images kept", lambda: len(cache))
+        self.metrics.watch("cached_bytes", "What they take", lambda: len(cache) * cache.entry_bytes)
+        self.metrics.watch("queued_requests", "Inference requests no worker has taken yet", lambda: len(self.scheduler))
+
+    @property
+    def sizes(self) -> ModelSizes:
+        return self.bundle.manifest.sizes
+
+    @property
+    def ready(self) -> bool:
+        return not self._draining and all(worker.is_alive() for worker in self._workers)
+
+    def metadata(self) -> dict[str, object]:
+        """Of the model, in the protocol's words."""
+        tensors = {"inputs": model_inputs(self.sizes), "outputs": model_outputs(self.sizes)}
+        return {
+            "name": self.options.model_name,
+            "versions": [MODEL_VERSION],
+            "platform": "samhq_bundle",
+            **{
+                kind: [{"name": i.name, "datatype": i.datatype, "shape": list(i.shape)} for i in infos]
+                for kind, infos in tensors.items()
+            },
+        }
+
+    def require_model(self, name: str, version: str = "") -> None:
+        """RequestError unless it is the model that is served."""
+        if name != self.options.model_name or version not in ("", MODEL_VERSION):
+            raise RequestError(
+                f"unknown model {name!r} version {version!r}; this server has {self.options.model_name!r} "
+                f"version {MODEL_VERSION!r}",
+                reason=Reason.NOT_FOUND,
+            )
+
+    @contextmanager
+    def admitted(self, protocol: str) -> Iterator[None]:
+        """Around all that is done for one inference request: counts it, or refuses it if there are too many."""
+        outcome = "ok"
+        self._in_flight += 1
+        self.metrics.in_flight.set(self._in_flight)
+        try:
+            if self._in_flight > self.options.max_concurrency:
+                raise RequestError(
+                    f"{self.options.max_concurrency} requests are in flight already; ask again later",
+                    reason=Reason.BUSY,
+                )
+            yield
+        except BaseException as e:
+            outcome = "cancelled" if isinstance(e, asyncio.CancelledError) else reason_of(e).value
+            raise
+        finally:
+            self._in_flight -= 1
+            self.metrics.in_flight.set(self._in_flight)
+            self.metrics.requests.labels(protocol, outcome).inc()
+
+    async def infer(self, request: InferRequest) -> list[Tensor]:
+        """Answer one request.
+
+        Raises:
+            SamHqError: the request is malformed, too big, or was not answered in time.
+        """
+        start = time.monotonic()
+        job = await asyncio.to_thread(self._job, request, start + self.options.timeout_s)
+        self.scheduler.submit(job)
+        try:
+            left = job.deadline - time.monotonic()
+            result = await asyncio.wait_for(asyncio.wrap_future(job.future), timeout=left)
+        except asyncio.TimeoutError as e:  # TimeoutError itself from Python 3.11 on
+            message = f"not answered within {self.options.timeout_s:g} s"
+            raise RequestError(message, reason=Reason.TIMEOUT) from e
+        tensors = await asyncio.to_thread(answer, result, request.outputs)
+        self.metrics.request_seconds.observe(time.monotonic() - start)
+        return tensors
+
+    def start_draining(self) -> None:
+        """Say that no more requests are wanted; those in flight go on."""
+        self._draining = True
+
+    def close(self) -> None:
+        """Compute what is queued, then end the workers."""
+        self.start_draining()
+        self.scheduler.close()
+        for worker in self._workers:
+            worker.join()
+
+    def _job(self, request: InferRequest, deadline: float) -> Job:
+        options = self.options
+        require_inputs(request)
+        prompts = read_prompts(request, self.sizes, max_prompts=options.max_prompts)
+        image = image_of(request, max_pixels=options.max_image_mp * _MEGA)
+        if len(prompts) * image.pixels > options.max_mask_mp * _MEGA:
+            raise RequestError(
+                f"masks: {len(prompts)} of {image.pixels / _MEGA:.1f} megapixels, expected at most "
+                f"{options.max_mask_mp} megapixels a request; ask for fewer at once",
+                reason=Reason.TOO_LARGE,
+            )
+        return Job(image, prompts, deadline)
+
+
+def _encoded_bytes(bundle: Bundle) -> int:
+    """What the encoder's outputs for one image take."""
+    outputs = bundle.manifest.graphs[IMAGE_ENCODER].spec.outputs
+    return sum(
+        int(np.prod([1 if isinstance(d, str) else d for d in o.shape])) * np.dtype(o.dtype).itemsize for o in outputs
+    )

@@ -1,0 +1,188 @@
+"""What the served model takes and returns, declared once: metadata, request checks and answers derive from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..contract import Array, ModelSizes
+from ..image_io import encode_png
+from ..prompts import encode_prompts
+from ..rle import encode_rle
+from .errors import Reason, RequestError
+from .tensors import BYTES, Tensor, bytes_array
+
+NUMBERS = ("FP32", "FP64", "FP16", "INT64", "INT32", "INT16", "UINT8")  # accepted where metadata say FP32
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, datatype and shape of one input or output; -1 is any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """One request, whatever protocol brought it. `outputs` are the names asked for; none means the default ones."""
+
+    inputs: Mapping[str, Tensor]
+    outputs: Sequence[str]
+    parameters: Mapping[str, Any]
+
+
+def infer_request(inputs: Sequence[Tensor], outputs: Sequence[str], parameters: Mapping[str, Any]) -> InferRequest:
+    """RequestError if an input or output is named twice."""
+    for names in ([tensor.name for tensor in inputs], outputs):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise RequestError(f"named more than once: {', '.join(twice)}")
+    return InferRequest({tensor.name: tensor for tensor in inputs}, outputs, parameters)
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """B prompts as `Predictor.predict` takes them, all in their batched form, with what else decides a mask.
+
+    Attributes:
+        arrays: `point_coords` (B,N,2), `point_labels` (B,N), `box` (B,4), `mask_input` (B,1,L,L): those given.
+        options: keyword arguments of `Predictor.predict`.
+    """
+
+    arrays: Mapping[str, Array]
+    options: Mapping[str, bool]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Sets of the same kind (and image) can share a decoder call: same options, tensors and points a prompt."""
+        return (tuple(self.options.items()), tuple((name, a.shape[1:]) for name, a in self.arrays.items()))
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What B prompts gave, K masks each, as `Predictor.predict` returns it.
+
+    `masks` (B,K,H,W) bool, `iou_predictions` (B,K), `low_res_logits` (B,K,L,L). K is 1, or 3 for `multimask_output` of
+    an original SAM.
+    """
+
+    masks: Array
+    iou_predictions: Array
+    low_res_logits: Array
+
+
+IMAGE_BYTES = TensorInfo("image_bytes", BYTES, (1,))
+IMAGE = TensorInfo("image", "UINT8", (-1, -1, 3))
+_PROMPTS = {"point_coords": 3, "point_labels": 2, "box": 2, "mask_input": 4}  # rank of the batched form
+_OPTIONS = {"multimask_output": True, "hq_token_only": False}  # defaults of `Predictor.predict`
+DEFAULT_OUTPUTS = ("masks", "iou_predictions")
+
+_ENCODERS: dict[str, Callable[[Segmentation], Array]] = {
+    "masks": lambda s: s.masks,
+    "masks_packed": lambda s: np.packbits(s.masks, axis=-1),
+    "masks_rle": lambda s: _each_mask(s.masks, encode_rle),
+    "masks_png": lambda s: _each_mask(s.masks, lambda mask: encode_png(mask.astype(np.uint8) * 255)),
+    "iou_predictions": lambda s: s.iou_predictions,
+    "low_res_logits": lambda s: s.low_res_logits,
+    "original_hw": lambda s: np.array(s.masks.shape[-2:], np.int64),
+}
+
+
+def model_inputs(sizes: ModelSizes) -> tuple[TensorInfo, ...]:
+    side = sizes.low_res_size
+    return (
+        IMAGE_BYTES,
+        IMAGE,
+        TensorInfo("point_coords", "FP32", (-1, -1, 2)),
+        TensorInfo("point_labels", "FP32", (-1, -1)),
+        TensorInfo("box", "FP32", (-1, 4)),
+        TensorInfo("mask_input", "FP32", (-1, 1, side, side)),
+    )
+
+
+def model_outputs(sizes: ModelSizes) -> tuple[TensorInfo, ...]:
+    side = sizes.low_res_size
+    return (
+        TensorInfo("masks", "BOOL", (-1, -1, -1, -1)),
+        TensorInfo("masks_packed", "UINT8", (-1, -1, -1, -1)),
+        TensorInfo("masks_rle", BYTES, (-1, -1)),
+        TensorInfo("masks_png", BYTES, (-1, -1)),
+        TensorInfo("iou_predictions", "FP32", (-1, -1)),
+        TensorInfo("low_res_logits", "FP32", (-1, -1, side, side)),
+        TensorInfo("original_hw", "INT64", (2,)),
+    )
+
+
+def require_inputs(request: InferRequest) -> None:
+    """Exactly one image, known inputs of fitting datatypes, known outputs; RequestError names the first that is not."""
+    known = (IMAGE_BYTES.name, IMAGE.name, *_PROMPTS)
+    unknown = [name for name in request.inputs if name not in known]
+    if unknown:
+        raise RequestError(f"unknown input {', '.join(unknown)}; expected {', '.join(known)}")
+    if (IMAGE_BYTES.name in request.inputs) == (IMAGE.name in request.inputs):
+        raise RequestError(f"expected exactly one of {IMAGE_BYTES.name} (an image file) and {IMAGE.name} (its pixels)")
+    for name, tensor in request.inputs.items():
+        allowed = {IMAGE_BYTES.name: (BYTES,), IMAGE.name: ("UINT8",)}.get(name, NUMBERS)
+        if tensor.datatype not in allowed:
+            raise RequestError(f"{name}: got datatype {tensor.datatype}, expected {' or '.join(allowed)}")
+    unknown = [name for name in request.outputs if name not in _ENCODERS]
+    if unknown:
+        raise RequestError(f"unknown output {', '.join(unknown)}; expected {', '.join(_ENCODERS)}")
+
+
+def read_prompts(request: InferRequest, sizes: ModelSizes, *, max_prompts: int) -> PromptSet:
+    """The request's prompts, validated; PromptError or RequestError says what is wrong with them."""
+    given = {name: request.inputs[name].data for name in _PROMPTS if name in request.inputs}
+    prompts = encode_prompts(  # for its checks alone, so the frame does not matter
+        **{name: given.get(name) for name in _PROMPTS},
+        original_hw=(sizes.image_size, sizes.image_size),
+        image_size=sizes.image_size,
+        low_res_size=sizes.low_res_size,
+    )
+    if len(prompts) > max_prompts:
+        raise RequestError(
+            f"got {len(prompts)} prompts, expected at most {max_prompts} a request", reason=Reason.TOO_LARGE
+        )
+    arrays = {name: _batched(array, _PROMPTS[name], len(prompts)) for name, array in given.items()}
+    return PromptSet(arrays, _options(request.parameters))
+
+
+def join(prompts: Sequence[PromptSet]) -> PromptSet:
+    """Sets of the same kind as one."""
+    names = prompts[0].arrays
+    return PromptSet({name: np.concatenate([p.arrays[name] for p in prompts]) for name in names}, prompts[0].options)
+
+
+def answer(result: Segmentation, outputs: Sequence[str]) -> list[Tensor]:
+    """The tensors asked for, in that order."""
+    return [Tensor(name, _ENCODERS[name](result)) for name in outputs or DEFAULT_OUTPUTS]
+
+
+def _batched(array: Array, rank: int, batch: int) -> Array:
+    while array.ndim < rank:
+        array = array[None]
+    return np.broadcast_to(array, (batch, *array.shape[1:]))
+
+
+def _options(parameters: Mapping[str, Any]) -> dict[str, bool]:
+    unknown = [name for name in parameters if name not in _OPTIONS]
+    if unknown:
+        raise RequestError(f"unknown parameter {', '.join(unknown)}; expected {', '.join(_OPTIONS)}")
+    for name, value in parameters.items():
+        if not isinstance(value, bool):
+            raise RequestError(f"parameter {name}: got {value!r}, expected true or false")
+    return {**_OPTIONS, **parameters}
+
+
+def _each_mask(masks: Array, encode: Callable[[Array], bytes]) -> Array:
+    """(B,K,H,W) -> (B,K) of dtype object."""
+    flat = masks.reshape(-1, *masks.shape[-2:])
+    return bytes_array([encode(mask) for mask in flat]).reshape(masks.shape[:2])

@@ -1,0 +1,82 @@
+"""The threads that compute: each has a Predictor and serves one batch at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..contract import Array
+from ..predictor import EncodedImage, Predictor
+from .metrics import Metrics
+from .scheduler import Batch, Job, Scheduler
+from .signature import PromptSet, Segmentation, join
+
+
+class Worker(threading.Thread):
+    """Serves batches until the scheduler closes; an error fails the requests of its batch and nothing else."""
+
+    def __init__(
+        self, predictor: Predictor, scheduler: Scheduler, metrics: Metrics, *, max_batch: int, max_batch_pixels: int
+    ) -> None:
+        super().__init__(name="samhq-worker", daemon=True)
+        self._predictor = predictor
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._max_batch = max_batch
+        self._max_batch_pixels = max_batch_pixels
+
+    def run(self) -> None:
+        while (batch := self._scheduler.take()) is not None:
+            jobs = [job for job in batch.jobs if job.future.set_running_or_notify_cancel()]
+            try:
+                self._serve(batch, jobs)
+            except Exception as error:
+                for job in jobs:
+                    if not job.future.done():
+                        job.future.set_exception(error)
+        self._predictor.close()
+
+    def _serve(self, batch: Batch, jobs: list[Job]) -> None:
+        self._predictor.set_encoded(batch.encoded or self._encode(batch))
+        if not jobs:  # all cancelled meanwhile; the image is in the cache for whoever asks again
+            return
+        start = time.perf_counter()
+        result = self._predict(join([job.prompts for job in jobs]), batch.image.pixels)
+        self._metrics.decoded(sum(len(job.prompts) for job in jobs), time.perf_counter() - start)
+        for job, part in zip(jobs, _split(result, [job.prompts for job in jobs]), strict=True):
+            job.future.set_result(part)
+
+    def _encode(self, batch: Batch) -> EncodedImage:
+        encoded = None
+        start = time.perf_counter()
+        try:
+            encoded = self._predictor.encode(batch.image.read())
+        finally:
+            self._scheduler.finish_encoding(batch, encoded)
+        self._metrics.encoded(time.perf_counter() - start)
+        return encoded
+
+    def _predict(self, prompts: PromptSet, pixels: int) -> Segmentation:
+        """All prompts, in as many calls as keep the logits of the original size within bounds."""
+        rows = max(1, min(self._max_batch, self._max_batch_pixels // pixels))
+        parts = [self._call(prompts, slice(i, i + rows)) for i in range(0, len(prompts), rows)]
+        masks, iou_predictions, low_res_logits = (
+            np.concatenate(p) if len(p) > 1 else p[0] for p in zip(*parts, strict=True)
+        )
+        return Segmentation(masks, iou_predictions, low_res_logits)
+
+    def _call(self, prompts: PromptSet, rows: slice) -> tuple[Array, Array, Array]:
+        arguments: dict[str, Any] = {name: array[rows] for name, array in prompts.arrays.items()}
+        return self._predictor.predict(**arguments, **prompts.options)
+
+
+def _split(result: Segmentation, prompts: list[PromptSet]) -> Iterator[Segmentation]:
+    start = 0
+    for part in prompts:
+        rows = slice(start, start + len(part))
+        yield Segmentation(result.masks[rows], result.iou_predictions[rows], result.low_res_logits[rows])
+        start = rows.stop

@@ -1,0 +1,199 @@
+"""ONNX Runtime session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..contract import Array, GraphSpec, TensorSpec
+from ..errors import BackendUnavailable, BundleError, ContractError
+from . import ProviderOptions, Tensor, require_chosen
+from .ort_providers import PROVIDERS, device_id_of, options_of, require_known
+
+try:
+    import onnxruntime as ort
+except ModuleNotFoundError as e:
+    raise BackendUnavailable(
+        "onnxruntime is missing: pip install 'samhq-export[cpu]' (or [gpu] for NVIDIA GPUs, not both)"
+    ) from e
+
+_DTYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "int64": "tensor(int64)"}
+
+
+class OrtSession:
+    """One ONNX graph under ONNX Runtime, with exactly the providers that were asked for.
+
+    What it keeps is in the memory of the first provider's device (IOBinding); on the CPU that is a plain array.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spec: GraphSpec,
+        *,
+        providers: Sequence[str] = ("cpu",),
+        threads: int = 0,
+        provider_options: ProviderOptions | None = None,
+    ) -> None:
+        """Load the graph.
+
+        Raises:
+            ConfigError: an unknown provider, or an option that it cannot honour.
+            BackendUnavailable: a provider that is not there or does not load.
+            BundleError, ContractError: not a graph, or not one of this contract.
+        """
+        self.spec = spec
+        require_known(providers)
+        require_chosen(provider_options, providers)
+        options = {name: options_of(name, spec, (provider_options or {}).get(name, {})) for name in providers}
+        memory = PROVIDERS[providers[0]].memory
+        self._place = (memory, device_id_of(options[providers[0]])) if memory else None
+        self._session = _load(path, options, threads=threads)
+        self._require_providers([PROVIDERS[name].execution_provider for name in providers])
+        self._require_contract(path)
+
+    def __call__(self, feeds: Mapping[str, Tensor]) -> dict[str, Array]:
+        self.spec.check_feeds(feeds)
+        if not any(isinstance(tensor, OrtTensor) for tensor in feeds.values()):
+            names = [output.name for output in self.spec.outputs]
+            arrays = {name: np.asarray(tensor) for name, tensor in feeds.items()}
+            return dict(zip(names, self._session.run(names, arrays), strict=True))
+        outputs = self._run_bound(feeds, "cpu", 0)
+        return {output.name: value.numpy() for output, value in zip(self.spec.outputs, outputs, strict=True)}
+
+    def keep(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self._place is None:
+            return {**self(feeds)}
+        self.spec.check_feeds(feeds)
+        values = self._run_bound(feeds, *self._place)
+        kept = zip(self.spec.outputs, values, strict=True)
+        return {output.name: OrtTensor(value, np.dtype(output.dtype), self._place) for output, value in kept}
+
+    def close(self) -> None:
+        self._session = None
+
+    def __enter__(self) -> OrtSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run_bound(self, feeds: Mapping[str, Tensor], device: str, device_id: int) -> list[Any]:
+        """Run with every output left on `device`; inputs that are on this session's device stay there."""
+        binding = self._session.io_binding()
+        arrays = []  # the binding borrows their memory
+        for name, tensor in feeds.items():
+            if isinstance(tensor, OrtTensor) and tensor.place == self._place:
+                binding.bind_ortvalue_input(name, tensor.value)
+            else:
+                arrays.append(np.ascontiguousarray(np.asarray(tensor)))
+                binding.bind_cpu_input(name, arrays[-1])
+        for output in self.spec.outputs:
+            binding.bind_output(output.name, device, device_id)
+        binding.synchronize_inputs()
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return list(binding.get_outputs())
+
+    def _require_providers(self, wanted: list[str]) -> None:
+        """ONNX Runtime falls back to the CPU with a warning when a provider fails to load; we refuse instead."""
+        missing = [name for name in wanted if name not in self._session.get_providers()]
+        if missing:
+            raise BackendUnavailable(f"{', '.join(missing)} failed to load here; `samhq doctor` says what is missing")
+
+    def _require_contract(self, path: Path) -> None:
+        """The file's own inputs and outputs must be those of the contract."""
+        optional = tuple(s for s in self.spec.inputs if s.optional)
+        required = tuple(s for s in self.spec.inputs if not s.optional)
+        for specs, actual, kind in (
+            (required, self._session.get_inputs(), "inputs"),
+            (optional, self._session.get_overridable_initializers(), "optional inputs"),
+            (self.spec.outputs, self._session.get_outputs(), "outputs"),
+        ):
+            got, expected = sorted(map(_describe_actual, actual)), sorted(map(_describe, specs))
+            if got != expected:
+                raise ContractError(f"{path.name}: {kind} are {got}, expected {expected}; export the bundle again")
+
+
+class OrtTensor:
+    """An output in the memory of a provider's device; see `DeviceTensor`."""
+
+    def __init__(self, value: Any, dtype: np.dtype[Any], place: tuple[str, int]) -> None:
+        self.value, self.dtype, self.place = value, dtype, place
+        self.shape = tuple(value.shape())
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def numpy(self) -> Array:
+        """A copy on the host."""
+        return np.array(self.value.numpy())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("a tensor on a device cannot become an array without a copy")
+        return self.numpy().astype(dtype or self.dtype, copy=False)
+
+
+def _load(path: Path, options: Mapping[str, Mapping[str, str]], *, threads: int) -> Any:
+    """The session; plug-in providers are registered first."""
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = threads
+    session_options.log_severity_level = 3  # its warnings are about its own optimiser, not the user's doing
+    available = ort.get_available_providers()
+    built_in: list[tuple[str, dict[str, str]]] = []
+    for name, values in options.items():
+        provider = PROVIDERS[name].execution_provider
+        if provider in available:
+            built_in.append((provider, dict(values)))
+        else:
+            session_options.add_provider_for_devices(_plugin_devices(name, available), dict(values))
+    if any(PROVIDERS[name].memory for name in options) and hasattr(ort, "preload_dlls"):
+        with redirect_stdout(StringIO()):  # finds CUDA and cuDNN that pip installed; prints what it does not find
+            ort.preload_dlls()
+    try:
+        if len(built_in) < len(options):  # plug-ins are in the session options already, in their order
+            return ort.InferenceSession(str(path), session_options)
+        return ort.InferenceSession(str(path), session_options, providers=built_in)
+    except Exception as e:  # onnxruntime raises classes of its own without a public common base
+        raise BundleError(f"{path.name}: ONNX Runtime cannot load it ({str(e).splitlines()[0]})") from e
+
+
+def _plugin_devices(name: str, available: Sequence[str]) -> list[Any]:
+    """The devices of a provider that comes as a package of its own; BackendUnavailable if it does not load."""
+    row = PROVIDERS[name]
+    try:
+        library = row.plugin_library()
+    except ModuleNotFoundError as e:
+        raise BackendUnavailable(
+            f"provider {name} is not in this onnxruntime (it has {', '.join(available)}); {row.install}"
+        ) from e
+    try:
+        registered = {device.ep_name for device in ort.get_ep_devices()}
+        if row.execution_provider not in registered:
+            ort.register_execution_provider_library(row.execution_provider, library)
+        devices = [d for d in ort.get_ep_devices() if d.ep_name == row.execution_provider]
+    except Exception as e:  # a library that does not load, or an onnxruntime older than plug-ins
+        raise BackendUnavailable(
+            f"provider {name} does not load ({str(e).splitlines()[0]}); run `samhq doctor --provider {name}`"
+        ) from e
+    if not devices:
+        raise BackendUnavailable(f"provider {name} finds no device here; run `samhq doctor --provider {name}`")
+    return devices
+
+
+def _describe(spec: TensorSpec) -> str:
+    return f"{spec.name}: {_DTYPES[spec.dtype]} {[str(d) for d in spec.shape]}"
+
+
+def _describe_actual(node: Any) -> str:
+    return f"{node.name}: {node.type} {[str(d) for d in node.shape]}"

@@ -1,0 +1,86 @@
+// internals resize CASES OUTPUT | sha256 FILE | fuzz MANIFEST ROUNDS: what lies below the C interface, for test_cpp.py.
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <random>
+
+#include "error.hpp"
+#include "manifest.hpp"
+#include "resize.hpp"
+#include "sha256.hpp"
+
+namespace {
+
+using samhq_core::Error;
+
+std::string read(const char* path) {
+    std::ifstream file(path, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+// Cases are six int64 (height, width, row stride, target height, target width, bytes), then the pixels.
+int resize(const char* cases, const char* output) {
+    const std::string content = read(cases);
+    std::ofstream out(output, std::ios::binary);
+    for (std::size_t at = 0; at < content.size();) {
+        int64_t head[6];
+        content.copy(reinterpret_cast<char*>(head), sizeof head, at);
+        at += sizeof head;
+        const std::vector<uint8_t> pixels(content.begin() + static_cast<std::ptrdiff_t>(at),
+                                          content.begin() + static_cast<std::ptrdiff_t>(at) + head[5]);
+        at += pixels.size();
+        const auto resized =
+            samhq_core::resize_bilinear({pixels.data(), {head[0], head[1]}, head[2]}, {head[3], head[4]});
+        out.write(reinterpret_cast<const char*>(resized.data()), static_cast<std::streamsize>(resized.size()));
+    }
+    return 0;
+}
+
+// The hash of every prefix of the file, fed in two pieces, with and without the processor's instructions.
+int sha256(const char* path) {
+    const std::string content = read(path);
+    const auto* bytes = reinterpret_cast<const uint8_t*>(content.data());
+    for (std::size_t size = 0; size <= content.size(); ++size) {
+        for (const bool instructions : {false, true}) {
+            samhq_core::Sha256 digest(instructions);
+            digest.update(bytes, size / 3);
+            digest.update(bytes + size / 3, size - size / 3);
+            std::cout << digest.hex_digest() << '\n';
+        }
+    }
+    return 0;
+}
+
+// Broken copies of a manifest either parse or fail with a status of their own, and nothing else happens.
+int fuzz(const char* path, int rounds) {
+    const std::string original = read(path);
+    std::mt19937 random(7);
+    const std::string pieces[] = {"{",       "}",     "[", "]",    "\"",   ",",      ":", "\\",
+                                  "\\ud800", "1e999", "-", "null", "\xff", "\"a\":", ""};
+    int parsed = 0;
+    for (int round = 0; round < rounds; ++round) {
+        std::string text = original;
+        for (unsigned change = random() % 3; change < 3; ++change) {
+            const std::size_t at = random() % (text.size() + 1), length = random() % 9;
+            text.replace(at, random() % 4 == 0 ? text.size() : length, pieces[random() % std::size(pieces)]);
+        }
+        try {
+            samhq_core::parse_manifest(text);
+            ++parsed;
+        } catch (const Error& error) {
+            if (error.status() < SAMHQ_ERROR_BUNDLE_INVALID || error.status() > SAMHQ_ERROR_CONTRACT) return 3;
+        }
+    }
+    std::cout << parsed << '\n';
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const std::string what = argc > 1 ? argv[1] : "";
+    if (what == "resize" && argc == 4) return resize(argv[2], argv[3]);
+    if (what == "sha256" && argc == 3) return sha256(argv[2]);
+    if (what == "fuzz" && argc == 4) return fuzz(argv[2], std::stoi(argv[3]));
+    return 2;
+}

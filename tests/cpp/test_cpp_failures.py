@@ -1,0 +1,109 @@
+"""Every bad input of the C++ library has its documented status; nothing crashes or leaks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conftest import rehash
+from cpp_programs import run
+
+from samhq_runtime.bundle import Bundle
+from samhq_runtime.manifest import MANIFEST_NAME
+
+
+def change_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def tamper(bundle: Path) -> None:
+        content = json.loads((bundle / MANIFEST_NAME).read_text())
+        change(content)
+        (bundle / MANIFEST_NAME).write_text(json.dumps(content))
+
+    return tamper
+
+
+def replace_manifest(change: Callable[[str], str]) -> Callable[[Path], None]:
+    def tamper(bundle: Path) -> None:
+        path = bundle / MANIFEST_NAME
+        path.write_text(change(path.read_text()))
+
+    return tamper
+
+
+def list_file(name: str) -> Callable[[Path], None]:
+    return change_manifest(lambda m: m["files"].update({name: {"sha256": "0" * 64, "bytes": 1}}))
+
+
+def flip_bit(bundle: Path) -> None:
+    content = bytearray((bundle / "mask_decoder.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / "mask_decoder.onnx").write_bytes(content)
+
+
+def link_outside(bundle: Path) -> None:
+    outside = bundle.parent / "outside.onnx"
+    shutil.move(bundle / "mask_decoder.onnx", outside)
+    (bundle / "mask_decoder.onnx").symlink_to(outside)
+
+
+def swap_graphs(bundle: Path) -> None:
+    (bundle / "mask_decoder.onnx").rename(bundle / "other.onnx")
+    (bundle / "image_encoder.onnx").rename(bundle / "mask_decoder.onnx")
+    (bundle / "other.onnx").rename(bundle / "image_encoder.onnx")
+    rehash(bundle)
+
+
+def no_graph(bundle: Path) -> None:
+    (bundle / "mask_decoder.onnx").write_bytes(b"no graph")
+    rehash(bundle)
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "intact": (lambda bundle: None, "SAMHQ_OK"),
+    "no folder": (lambda bundle: shutil.rmtree(bundle), "SAMHQ_ERROR_BUNDLE_MISSING"),
+    "no manifest": (lambda bundle: (bundle / MANIFEST_NAME).unlink(), "SAMHQ_ERROR_BUNDLE_MISSING"),
+    "no graph file": (lambda bundle: (bundle / "mask_decoder.onnx").unlink(), "SAMHQ_ERROR_BUNDLE_MISSING"),
+    "empty manifest": (replace_manifest(lambda text: ""), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "truncated": (replace_manifest(lambda text: text[: len(text) // 2]), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "deep": (replace_manifest(lambda text: '{"a":' * 100_000), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "deep lists": (replace_manifest(lambda text: "[" * 100_000), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "large": (replace_manifest(lambda text: text + " " * (4 << 20)), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "key twice": (
+        replace_manifest(lambda text: text.replace("{", '{"variant": "a",', 1)),
+        "SAMHQ_ERROR_BUNDLE_INVALID",
+    ),
+    "no key": (change_manifest(lambda m: m.pop("pixel_mean")), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "NaN": (change_manifest(lambda m: m.update(mask_threshold=float("nan"))), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "another type": (change_manifest(lambda m: m.update(files=[])), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "huge size": (change_manifest(lambda m: m["sizes"].update(image_size=10**18)), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "negative size": (change_manifest(lambda m: m["sizes"].update(embed_dim=-64)), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "unlisted graph": (change_manifest(lambda m: m["files"].pop("mask_decoder.onnx")), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "newer schema": (change_manifest(lambda m: m.update(schema_version=2)), "SAMHQ_ERROR_BUNDLE_SCHEMA"),
+    "parent": (list_file("../outside"), "SAMHQ_ERROR_BUNDLE_UNSAFE"),
+    "absolute": (list_file("/etc/passwd"), "SAMHQ_ERROR_BUNDLE_UNSAFE"),
+    "link": (link_outside, "SAMHQ_ERROR_BUNDLE_UNSAFE"),
+    "flipped bit": (flip_bit, "SAMHQ_ERROR_BUNDLE_DAMAGED"),
+    "shortened": (lambda bundle: (bundle / "preview.png").write_bytes(b""), "SAMHQ_ERROR_BUNDLE_DAMAGED"),
+    "other sizes": (change_manifest(lambda m: m["sizes"].update(embed_dim=32)), "SAMHQ_ERROR_CONTRACT"),
+    "swapped graphs": (swap_graphs, "SAMHQ_ERROR_CONTRACT"),
+    "no graph": (no_graph, "SAMHQ_ERROR_BACKEND"),
+}
+
+
+def test_misuse_and_broken_bundles_have_their_status(programs: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """abi.c checks bad prompts, images and arguments by itself; a leak or a stray access would end it, too."""
+    folders = [tmp_path / str(number) / "bundle" for number in range(len(BROKEN))]
+    for folder, (tamper, _) in zip(folders, BROKEN.values(), strict=True):
+        shutil.copytree(tiny_bundle.path, folder)
+        tamper(folder)
+    lines = run([programs / "abi", tiny_bundle.path, *folders]).splitlines()
+    got = {name: line.partition(" ")[0] for name, line in zip(BROKEN, lines, strict=True)}
+    assert got == {name: status for name, (_, status) in BROKEN.items()}
+    assert all(line.partition(" ")[2] for line in lines if not line.startswith("SAMHQ_OK"))
+
+
+def test_manifest_fuzz(programs: Path, tiny_bundle: Bundle) -> None:
+    parsed = int(run([programs / "internals", "fuzz", tiny_bundle.path / MANIFEST_NAME, "3000"]))
+    assert 0 < parsed < 3000

@@ -1,0 +1,80 @@
+"""The C++ library as its users meet it: examples, installation, versions, exported symbols."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cpp_programs import LIBRARY, build, run
+from PIL import Image
+from reference import photographs
+
+import samhq_runtime
+from samhq_runtime import Predictor
+from samhq_runtime.bundle import Bundle
+
+
+def assert_examples_work(folder: Path, bundle: Bundle, work: Path, **env: str) -> None:
+    """`segment` with a box, `segment_c` with a point: the masks of `Predictor`."""
+    image = photographs()["portrait 300 x 200"]
+    Image.fromarray(image).save(work / "image.png")
+    Image.fromarray(image).save(work / "image.ppm")
+    with Predictor(bundle) as predictor:
+        predictor.set_image(image)
+        of_box = predictor.predict(box=[20, 30, 170, 260], multimask_output=False)[0]
+        of_point = predictor.predict([[90, 150]], [1], multimask_output=True)[0]
+    said = run([folder / "segment_c", bundle.path, work / "image.ppm", "90", "150", work / "mask.pgm"], env=env)
+    np.testing.assert_array_equal(np.asarray(Image.open(work / "mask.pgm")) > 0, of_point[0])
+    if (folder / "segment").exists():  # needs libpng
+        box = ("20", "30", "170", "260")
+        said += run([folder / "segment", bundle.path, work / "image.png", *box, work / "mask.png"], env=env)
+        np.testing.assert_array_equal(np.asarray(Image.open(work / "mask.png")) > 0, of_box[0])
+        assert "predicted IoU" in said
+    run([folder / "segment_c", work, work / "image.ppm", "90", "150", work / "mask.pgm"], code=1, env=env)
+
+
+def test_examples_under_sanitizers(programs: Path, demo_bundle: Bundle, tmp_path: Path) -> None:
+    assert_examples_work(programs / "samhq" / "examples", demo_bundle, tmp_path)
+
+
+def test_examples_against_the_installation(installed: Path, demo_bundle: Bundle, tmp_path: Path) -> None:
+    """find_package(samhq) in a project of its own."""
+    examples = build(LIBRARY / "examples", tmp_path / "build", CMAKE_PREFIX_PATH=str(installed))
+    assert_examples_work(examples, demo_bundle, tmp_path)
+
+
+def test_pkg_config(installed: Path, tmp_path: Path) -> None:
+    if shutil.which("pkg-config") is None:
+        pytest.skip("pkg-config is missing")
+    env = {"PKG_CONFIG_PATH": str(installed / "lib" / "pkgconfig")}
+    flags = run(["pkg-config", "--cflags", "--libs", "samhq"], env=env).split()
+    assert run(["pkg-config", "--modversion", "samhq"], env=env).strip() == samhq_runtime.__version__
+    source = LIBRARY / "examples" / "segment.c"
+    run(["cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", source, *flags, "-o", tmp_path / "segment_c"])
+    run([tmp_path / "segment_c"], code=2, env={"LD_LIBRARY_PATH": str(installed / "lib")})
+
+
+def test_only_the_interface_is_exported(installed: Path) -> None:
+    if shutil.which("nm") is None:
+        pytest.skip("nm is missing")
+    symbols = run(["nm", "-D", "--defined-only", "--format=posix", installed / "lib" / "libsamhq.so"]).splitlines()
+    declared = re.findall(r"^SAMHQ_API .*?(samhq_\w+)\(", header(), re.MULTILINE)
+    assert sorted(line.split()[0] for line in symbols) == sorted(declared)
+
+
+def test_versions_agree() -> None:
+    assert f'#define SAMHQ_VERSION "{samhq_runtime.__version__}"' in header()
+
+
+def test_onnxruntime_is_not_linked(installed: Path) -> None:
+    """It is found at run time, so that one build serves every version of it."""
+    if shutil.which("ldd") is None:
+        pytest.skip("ldd is missing")
+    assert "onnxruntime" not in run(["ldd", installed / "lib" / "libsamhq.so"])
+
+
+def header() -> str:
+    return (LIBRARY / "include" / "samhq" / "samhq.h").read_text()

@@ -1,0 +1,44 @@
+"""What the C++ library does itself that others do in Python: SHA-256 and Pillow's resize."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+from cpp_programs import run
+from PIL import Image
+
+
+def test_sha256(programs: Path, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(200)
+    (tmp_path / "content").write_bytes(content)
+    expected = [hashlib.sha256(content[:size]).hexdigest() for size in range(len(content) + 1) for _ in range(2)]
+    assert run([programs / "internals", "sha256", tmp_path / "content"]).split() == expected
+
+
+def test_resize_is_pillows_to_the_bit(programs: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    sizes = [
+        (1, 1, 5, 7),
+        (7, 5, 7, 5),
+        (7, 9, 7, 3),
+        (9, 7, 30, 7),
+        (3, 400, 1, 64),
+        (640, 427, 64, 43),
+        (33, 50, 100, 31),
+    ]
+    sizes += [tuple(rng.integers(1, 120, 4).tolist()) for _ in range(20)]  # type: ignore[misc]
+    expected = b""
+    with (tmp_path / "cases").open("wb") as file:
+        for height, width, to_height, to_width in sizes:
+            pixels = rng.choice([0, 255], (height, width, 3)).astype(np.uint8)
+            pixels[::2] = rng.integers(0, 256, pixels[::2].shape)
+            file.write(
+                struct.pack("<6q", height, width, 3 * width, to_height, to_width, pixels.size) + pixels.tobytes()
+            )
+            resized = Image.fromarray(pixels).resize((to_width, to_height), Image.Resampling.BILINEAR)
+            expected += np.asarray(resized).tobytes()
+    run([programs / "internals", "resize", tmp_path / "cases", tmp_path / "resized"])
+    assert (tmp_path / "resized").read_bytes() == expected

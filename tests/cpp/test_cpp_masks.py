@@ -1,0 +1,108 @@
+"""The masks of the C++ library are those of `Predictor`, to the bit, from any number of threads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cpp_programs import Case, read_results, run, write_cases
+from numpy.typing import NDArray
+from reference import ALL_PROMPTS, photographs, prompts_for
+
+from samhq_runtime import Predictor
+from samhq_runtime.bundle import Bundle
+
+BOOLEANS = (False, True)
+
+
+def cases_of(bundle: Bundle, images: Sequence[NDArray[np.uint8]]) -> list[Case]:
+    """Every kind of prompt and option on every image, and several objects at once on the first one."""
+    sizes = bundle.manifest.sizes
+    cases = []
+    for number, image in enumerate(images):
+        for kind, multimask, hq_only in itertools.product(ALL_PROMPTS, BOOLEANS, BOOLEANS[: 1 + sizes.has_hq]):
+            prompts = prompts_for(image, kind, sizes.low_res_size)
+            cases.append(Case(number, prompts, {"multimask_output": multimask, "hq_token_only": hq_only}))
+    rng = np.random.default_rng(4)
+    corner = rng.uniform(0, 100, (11, 2))  # more objects than are decoded at once
+    boxes = np.concatenate([corner, corner + rng.uniform(1, 90, (11, 2))], axis=1)
+    points = {"point_coords": rng.uniform(0, 200, (11, 3, 2)), "point_labels": rng.integers(0, 2, (11, 3))}
+    masks = rng.normal(0, 6, (11, 1, sizes.low_res_size, sizes.low_res_size)).astype(np.float32)
+    one_point = {"point_coords": [[[40.5, 30]]], "point_labels": [[1]]}
+    batches: list[dict[str, Any]] = [
+        {"box": boxes},
+        points,
+        {"box": boxes, **points},
+        {"box": boxes, **one_point},
+        {"box": boxes, "mask_input": masks},
+        {"mask_input": masks},
+        {"box": boxes, "mask_input": masks[:1]},
+    ]
+    cases += [Case(0, prompts, {"multimask_output": True}) for prompts in batches]
+    cases += [Case(0, prompts, {"return_logits": True}) for prompts in batches[:2]]
+    if sizes.has_hq:
+        token = rng.normal(0, 0.1, sizes.embed_dim).astype(np.float32)
+        cases += [Case(0, prompts, hq_token=token) for prompts in batches[:2]]
+    return cases
+
+
+def predict_in_cpp(
+    programs: Path,
+    bundle: Bundle,
+    folder: Path,
+    images: Sequence[NDArray[np.uint8]],
+    cases: Sequence[Case],
+    *,
+    threads: int = 1,
+) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+    write_cases(folder / "cases", images, cases)
+    run([programs / "cases", bundle.path, folder / "cases", folder / "results", str(threads)])
+    return read_results(folder / "results", cases)
+
+
+def assert_same_as_python(
+    bundle: Bundle, images: Sequence[NDArray[np.uint8]], cases: Sequence[Case], results: Sequence[Any]
+) -> None:
+    tokens = [case.hq_token for case in cases if case.hq_token is not None]
+    usual, tuned = Predictor(bundle), Predictor(bundle, hq_token=tokens[0] if tokens else None)
+    encoded = [usual.encode(image) for image in images]
+    for case, (masks, iou, low_res) in zip(cases, results, strict=True):
+        predictor = usual if case.hq_token is None else tuned
+        predictor.set_encoded(encoded[case.image])
+        options = {"multimask_output": False, **case.options}
+        expected_masks, expected_iou, expected_low_res = predictor.predict(**case.prompts, **options)
+        np.testing.assert_array_equal(low_res, expected_low_res.reshape(low_res.shape))
+        np.testing.assert_array_equal(iou, expected_iou.reshape(iou.shape))
+        if case.options.get("return_logits"):  # sums of doubles, rounded once: the last bit may differ
+            np.testing.assert_array_max_ulp(masks, expected_masks.reshape(masks.shape))
+        else:
+            np.testing.assert_array_equal(masks, expected_masks.reshape(masks.shape))
+
+
+def test_masks_are_pythons_to_the_bit(programs: Path, demo_bundle: Bundle, tmp_path: Path) -> None:
+    images = list(photographs().values())
+    cases = cases_of(demo_bundle, images)
+    results = predict_in_cpp(programs, demo_bundle, tmp_path, images, cases)
+    assert sum(masks.size > 0 for masks, _, _ in results) >= 50
+    assert_same_as_python(demo_bundle, images, cases, results)
+
+
+@pytest.mark.parametrize("name", ["plain_bundle", "tiny_bundle", "demo_bundle_fp16"])
+def test_other_bundles(programs: Path, tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
+    """An original SAM, random weights (masks full of edges), float16 between the graphs; on the smallest photograph."""
+    bundle: Bundle = request.getfixturevalue(name)
+    images = [photographs()["portrait 300 x 200"]]
+    cases = cases_of(bundle, images)
+    assert_same_as_python(bundle, images, cases, predict_in_cpp(programs, bundle, tmp_path, images, cases))
+
+
+def test_eight_threads_on_one_handle(programs: Path, demo_bundle: Bundle, tmp_path: Path) -> None:
+    images = [photographs()["portrait 300 x 200"], photographs()["landscape 400 x 600"][::2, ::2]]
+    cases = [case for case in cases_of(demo_bundle, images) if not case.options.get("return_logits")][::4]
+    assert_same_as_python(
+        demo_bundle, images, cases, predict_in_cpp(programs, demo_bundle, tmp_path, images, cases, threads=8)
+    )

@@ -1,0 +1,182 @@
+"""Whole exports of a tiny model: every token fusion and precision, dynamic sizes, and the parity gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from conftest import export
+from numpy.typing import NDArray
+
+from samhq_exporter.checkpoint import load_checkpoint
+from samhq_exporter.model import Sam
+from samhq_exporter.passes.rules import FORBIDDEN
+from samhq_exporter.precision import policy_of
+from samhq_exporter.verify import TOLERANCES
+from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, Bundle
+from samhq_runtime.errors import ParityError
+
+Arrays = dict[str, NDArray[np.generic]]
+FUSION_NODE = {"independent": None, "sum": "Add", "hadamard": "Mul"}
+CASES = [(fusion, precision) for precision in ("fp32", "fp16") for fusion in FUSION_NODE]  # others: test_precision.py
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def exported(
+    request: pytest.FixtureRequest, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Bundle, Sam]:
+    fusion, precision = request.param
+    sam = load_checkpoint(tiny_checkpoint, token_fusion=fusion).sam
+    if request.param == ("independent", "fp32"):
+        return request.getfixturevalue("tiny_bundle"), sam
+    output = tmp_path_factory.mktemp("exported") / "bundle"
+    return export(tiny_checkpoint, output, token_fusion=fusion, precision=precision), sam
+
+
+def graph_of(bundle: Bundle, name: str) -> ir.Graph:
+    return ir.load(bundle.path / f"{name}.onnx").graph
+
+
+def test_manifest_says_what_was_done(exported: tuple[Bundle, Sam]) -> None:
+    bundle, sam = exported
+    manifest = bundle.manifest
+    assert manifest.token_fusion == sam.fusion_mode
+    assert manifest.precision_policy.keys() == {IMAGE_ENCODER, MASK_DECODER}
+    for name, policy in manifest.precision_policy.items():
+        expected = policy_of(manifest.precision, name, token_fusion=manifest.token_fusion)
+        assert policy["compute"] == expected.compute == {"fp32": "float32", "fp16": "float16"}[manifest.precision]
+        assert tuple(policy["fp32_islands"]) == expected.fp32_islands
+    islands = manifest.precision_policy[MASK_DECODER]["fp32_islands"]
+    fused = manifest.token_fusion != "independent"
+    assert ("/token_fusion/" in islands) == (fused and manifest.precision == "fp16")
+    assert manifest.parity["mask_iou"]["selected"] >= TOLERANCES[manifest.precision].iou
+
+
+def test_the_fusion_is_one_named_node_fed_by_both_tokens(exported: tuple[Bundle, Sam]) -> None:
+    bundle, sam = exported
+    graph = graph_of(bundle, MASK_DECODER)
+    nodes = [n for n in graph if (n.name or "").startswith("/token_fusion/") and n.op_type != "Cast"]
+    op_type = FUSION_NODE[sam.fusion_mode]
+    assert [node.name for node in nodes] == ([] if op_type is None else [f"/token_fusion/{op_type}"])
+    assert "hq_token" in graph.initializers
+    for node in nodes:
+        assert node.op_type == op_type
+        assert {value.name for value in node.inputs} == {"sam_token", "hq_token"} <= graph.initializers.keys()
+        assert node.outputs[0].dtype == ir.DataType.FLOAT  # in every precision
+        assert node.outputs[0].uses()
+
+
+def test_no_forbidden_operators(exported: tuple[Bundle, Sam]) -> None:
+    for name in (IMAGE_ENCODER, MASK_DECODER):
+        assert not {node.op_type for node in graph_of(exported[0], name)} & FORBIDDEN
+
+
+def test_dtypes(exported: tuple[Bundle, Sam]) -> None:
+    bundle, _ = exported
+    half = bundle.manifest.precision == "fp16"
+    for name in (IMAGE_ENCODER, MASK_DECODER):
+        graph = graph_of(bundle, name)
+        for value in (*graph.inputs, *graph.outputs):
+            if value.name in ("image_embeddings", "hq_features"):
+                assert value.dtype == (ir.DataType.FLOAT16 if half else ir.DataType.FLOAT)
+            else:
+                assert value.dtype in (ir.DataType.FLOAT, ir.DataType.INT64)
+        weights = [v for v in graph.initializers.values() if v.dtype == ir.DataType.FLOAT16]
+        assert (sum(v.const_value.nbytes for v in weights if v.const_value is not None) > 10_000) == half
+
+
+OTHER_TOKEN = 50 * np.random.default_rng(7).normal(size=(1, 64)).astype(np.float32)
+
+
+def decoder_feeds(images: int = 2, prompts: int = 3, points: int = 5) -> Arrays:
+    rng = np.random.default_rng(0)
+    return {
+        "point_coords": rng.uniform(0, 128, (prompts, points, 2)).astype(np.float32),
+        "point_labels": rng.integers(-1, 4, (prompts, points)).astype(np.float32),
+        "mask_input": rng.normal(0, 5, (prompts, 1, 32, 32)).astype(np.float32),
+        "has_mask_input": np.ones(1, np.float32),
+        "image_index": rng.integers(0, images, prompts),
+        "mask_weights": np.eye(5, dtype=np.float32),
+    }
+
+
+@torch.inference_mode()
+def torch_outputs(sam: Sam, input_image: NDArray[np.float32], feeds: Arrays) -> dict[str, NDArray[np.float32]]:
+    features = sam.encode_image(torch.from_numpy(input_image))
+    outputs = sam.decode_masks(*features, **{name: torch.from_numpy(array) for name, array in feeds.items()})
+    names = ("image_embeddings", "hq_features", "low_res_logits", "iou_predictions")
+    return {name: t.numpy() for name, t in zip(names, (*features, *outputs), strict=True)}
+
+
+@pytest.mark.parametrize("override", [False, True], ids=["own token", "other token"])
+def test_two_images_three_prompts_five_points(exported: tuple[Bundle, Sam], override: bool) -> None:
+    bundle, sam = exported
+    rng = np.random.default_rng(1)
+    input_image = rng.normal(size=(2, 3, 128, 128)).astype(np.float32)
+    feeds = decoder_feeds()
+    if override:
+        feeds["hq_token"] = OTHER_TOKEN
+    with bundle.open(IMAGE_ENCODER, threads=1) as encode, bundle.open(MASK_DECODER, threads=1) as decode:
+        features = encode({"input_image": input_image})
+        got = {**features, **decode({**features, **feeds})}
+    for name, expected in torch_outputs(sam, input_image, feeds).items():
+        assert got[name].shape == expected.shape
+        error = np.abs(got[name].astype(np.float32) - expected).max()
+        assert error <= TOLERANCES[bundle.manifest.precision].relative * np.ptp(expected), name
+
+
+def test_the_default_token_is_the_models_and_another_one_matters(exported: tuple[Bundle, Sam]) -> None:
+    """By more than the tolerance above, else it would prove nothing."""
+    bundle, sam = exported
+    feeds, spec = decoder_feeds(), bundle.manifest.graphs[IMAGE_ENCODER].spec
+    rng = np.random.default_rng(2)
+    features = {t.name: rng.normal(size=(2, *t.shape[1:])).astype(t.dtype) for t in spec.outputs}  # type: ignore[misc]
+    with bundle.open(MASK_DECODER, threads=1) as decode:
+        default, same, other = (
+            decode({**features, **feeds, **token})["low_res_logits"]
+            for token in ({}, {"hq_token": sam.mask_decoder.hq_token.weight.numpy()}, {"hq_token": OTHER_TOKEN})
+        )
+    np.testing.assert_array_equal(same, default)
+    changed = np.abs(other - default).max() / np.ptp(default)
+    assert changed > 2 * TOLERANCES[bundle.manifest.precision].relative
+
+
+def _scale(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    return array * array.dtype.type(1.2)
+
+
+def _one_nan(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    array = array.copy()
+    array.flat[3] = np.nan
+    return array
+
+
+@pytest.mark.parametrize("damage", [_scale, _one_nan])
+@pytest.mark.parametrize("name", [IMAGE_ENCODER, MASK_DECODER])
+def test_a_graph_that_differs_from_torch_is_not_shipped(
+    tiny_bundle: Bundle,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    damage: Callable[[NDArray[np.generic]], NDArray[np.generic]],
+) -> None:
+    """The export writes the known good graphs, one of them with its largest weight changed."""
+
+    def write(_: ir.Model, path: Path) -> None:
+        model = ir.load(tiny_bundle.path / path.name)
+        if path.stem == name:
+            weights = [v for v in model.graph.initializers.values() if v.dtype == ir.DataType.FLOAT]
+            largest = max(weights, key=lambda v: v.const_value.nbytes)  # type: ignore[union-attr]
+            assert largest.const_value is not None
+            largest.const_value = ir.tensor(damage(largest.const_value.numpy()), name=largest.name)
+        ir.save(model, path)
+
+    monkeypatch.setattr("samhq_exporter.pipeline.save_graph", write)
+    with pytest.raises(ParityError, match=r"No bundle was written"):
+        export(tiny_checkpoint, tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())

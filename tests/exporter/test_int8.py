@@ -1,0 +1,148 @@
+"""The int8 pass and the rules that choose its scales, on graphs of a few nodes and on drawn values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+
+from samhq_exporter.calibration import CLIPPING, int8_scale
+from samhq_exporter.measured_policy import int8_nodes, int8_scales
+from samhq_exporter.passes.int8 import quantized_weight, to_int8
+from samhq_runtime.errors import GraphError
+
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.normal(size=(32, 8)).astype(np.float32) * np.logspace(-3, 2, 8, dtype=np.float32)
+X = RNG.normal(size=(16, 32)).astype(np.float32)
+
+
+def value(name: str, shape: Sequence[int | str]) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
+
+
+def linear_model() -> ir.Model:
+    """Two products of the same activation by constants, one of two activations."""
+    x, square, a, b, c = (value(n, ("n", 32)) for n in ("x", "square", "a", "b", "c"))
+    const = ir.tensor(WEIGHT, name="w")
+    w = ir.Value(name="w", type=ir.TensorType(ir.DataType.FLOAT), shape=const.shape, const_value=const)
+    nodes = [
+        ir.node("MatMul", [x, w], outputs=[a], name="/blocks.0/q/MatMul"),
+        ir.node("MatMul", [x, w], outputs=[b], name="/blocks.0/k/MatMul"),
+        ir.node("MatMul", [x, square], outputs=[c], name="/blocks.0/attn/MatMul"),
+    ]
+    graph = ir.Graph(
+        [x, square], [a, b, c], nodes=nodes, initializers=[w], opset_imports={"": 20}, name="image_encoder"
+    )
+    return ir.Model(graph, ir_version=10)
+
+
+def test_weights_per_channel() -> None:
+    """Columns of very different size are all resolved to half a step."""
+    array, scale = quantized_weight(WEIGHT)
+    assert (array.dtype, scale.shape) == (np.int8, (8,))
+    assert array.min() >= -127
+    assert np.abs(array).max(axis=0).tolist() == [127] * 8
+    assert (np.abs(array * scale - WEIGHT) <= scale / 2 * 1.001).all()
+
+
+def test_a_column_of_zeros() -> None:
+    array, scale = quantized_weight(np.zeros((4, 3), np.float32))
+    assert not array.any()
+    assert np.isfinite(scale).all()
+    assert (scale > 0).all()
+
+
+def test_pairs_of_quantize_and_dequantize() -> None:
+    built = linear_model()
+    to_int8(built, layers={"/blocks.0/q/MatMul": (0.03,), "/blocks.0/k/MatMul": (0.03,)})
+    count = [node.op_type for node in built.graph]
+    assert count.count("QuantizeLinear") == 1  # the activation's, shared
+    assert count.count("DequantizeLinear") == 2  # and one for the shared weight
+    assert "w" not in built.graph.initializers
+    for node in built.graph:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = node.inputs[2].const_value.numpy()
+            assert zero.dtype == np.int8
+            assert not zero.any()  # symmetric, as TensorRT wants it
+    session = ort.InferenceSession(ir.to_proto(built).SerializeToString(), providers=["CPUExecutionProvider"])
+    a, b, c = session.run(None, {"x": X, "square": np.eye(32, dtype=np.float32)})
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(c, X, atol=1e-6)
+    error = np.linalg.norm(a - X @ WEIGHT, axis=0) / np.linalg.norm(X @ WEIGHT, axis=0)
+    assert (error < 0.02).all()
+
+
+def test_a_product_of_two_activations() -> None:
+    built = linear_model()
+    to_int8(built, layers={"/blocks.0/attn/MatMul": (0.03, 1.0)})
+    assert [node.op_type for node in built.graph].count("QuantizeLinear") == 2
+    session = ort.InferenceSession(ir.to_proto(built).SerializeToString(), providers=["CPUExecutionProvider"])
+    *_, c = session.run(None, {"x": X, "square": np.eye(32, dtype=np.float32)})
+    clipped = np.clip(X, -128 * 0.03, 127 * 0.03)
+    assert 0 < np.abs(c - clipped).max() <= 0.0151
+
+
+@pytest.mark.parametrize(
+    ("name", "scales"),
+    [("/blocks.0/attn/MatMul", (0.1,)), ("/blocks.0/q/MatMul", (0.1, 0.1)), ("/nowhere/MatMul", (0.1,))],
+)
+def test_scales_for_other_operands(name: str, scales: tuple[float, ...]) -> None:
+    with pytest.raises(GraphError, match=f"{name} is no MatMul of {len(scales)} activations"):
+        to_int8(linear_model(), layers={name: scales})
+
+
+@pytest.mark.parametrize("key", [0.011, 0.08, 0.3, 0.9, 3.0])
+def test_one_hot_keys_lose_nothing(key: float) -> None:
+    node = next(node for node in linear_model().graph if "/attn/" in (node.name or ""))
+    query, rounded = int8_scales(node, [0.02, key])
+    assert query == 0.02
+    assert rounded <= max(1.5 * key, 1)
+    assert round(1 / rounded) * rounded == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("fragment", "keep", "expected"),
+    [("/blocks.", (), ["q", "k"]), ("/blocks.", ("/k/",), ["q"]), ("/blocks.", ("*/k/*",), ["q"])],
+)
+def test_which_layers(fragment: str, keep: tuple[str, ...], expected: list[str]) -> None:
+    assert [str(n.name).split("/")[2] for n in int8_nodes(linear_model(), fragment, keep)] == expected
+
+
+@pytest.mark.parametrize(("fragment", "keep"), [("/layers.", ()), ("/blocks.", ("MatMul",))])
+def test_nothing_to_quantize(fragment: str, keep: tuple[str, ...]) -> None:
+    with pytest.raises(GraphError, match="no layer to quantize"):
+        int8_nodes(linear_model(), fragment, keep)
+
+
+def laplace() -> np.ndarray:
+    magnitudes = np.abs(np.random.default_rng(1).laplace(size=50_000)).astype(np.float32)
+    magnitudes[0] = 60.0  # one outlier, five times larger than the rest
+    return magnitudes
+
+
+@pytest.mark.parametrize("rule", CLIPPING)
+def test_scales(rule: str) -> None:
+    magnitudes = laplace()
+    scale = int8_scale(magnitudes, 60.0, rule)
+    assert 0.02 * 60 / 127 < scale <= np.float32(60 / 127)
+    if rule == "minmax":
+        assert scale == pytest.approx(60 / 127)
+    else:
+        assert scale < 0.9 * 60 / 127  # the outlier is clipped
+
+
+def test_mse_is_the_best_of_all_by_its_own_measure() -> None:
+    def error(scale: float) -> float:
+        return float(np.mean((magnitudes - np.minimum(np.round(magnitudes / scale), 127) * scale) ** 2))
+
+    magnitudes = laplace()
+    errors = {rule: error(int8_scale(magnitudes, 60.0, rule)) for rule in CLIPPING}
+    assert min(errors, key=errors.__getitem__) == "mse"
+
+
+@pytest.mark.parametrize("rule", CLIPPING)
+def test_an_activation_that_is_always_zero(rule: str) -> None:
+    assert int8_scale(np.zeros(10, np.float32), 0.0, rule) > 0

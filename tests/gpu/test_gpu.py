@@ -1,0 +1,202 @@
+"""All that only a GPU can show: engines that run, CUDA graphs, refitting, threads, ONNX Runtime's GPU providers.
+
+`pytest -m gpu` runs them. Which backends there are is asked from the machine; those that are not installed skip.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import export
+
+from samhq_exporter.config import ExportConfig
+from samhq_runtime import Predictor
+from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
+from samhq_runtime.doctor import examine
+from samhq_runtime.engine import FLAVOURS, EngineOptions, build_engines
+from samhq_runtime.engine.flavour import load_tensorrt
+from samhq_runtime.errors import BackendUnavailable
+from samhq_runtime.parity import mask_overlap
+
+pytestmark = pytest.mark.gpu
+BOXES = np.array([[40, 60, 200, 210], [100, 30, 240, 120], [10, 10, 250, 250]])
+SMALLEST_IOU = {"fp32": 0.999, "fp16": 0.97, "bf16": 0.95}
+PRECISIONS = tuple(SMALLEST_IOU)
+REPEATS = 20
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+    """The demo model in each precision, exported once."""
+    folder, done = tmp_path_factory.mktemp("gpu"), dict[str, Bundle]()
+
+    def bundle_of(precision: str) -> Bundle:
+        if precision not in done:
+            done[precision] = export(ExportConfig.checkpoint, folder / precision, precision=precision)
+        return done[precision]
+
+    return bundle_of
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    from samhq_exporter.preview import default_scene
+
+    return default_scene()[0][::2, ::2].copy()
+
+
+@pytest.fixture(params=FLAVOURS)
+def flavour(request: pytest.FixtureRequest) -> str:
+    try:
+        load_tensorrt(FLAVOURS[request.param])
+    except BackendUnavailable as e:
+        pytest.skip(str(e))
+    return request.param
+
+
+def with_engines(bundle: Bundle, folder: Path, flavour: str, **options: object) -> Bundle:
+    path = shutil.copytree(bundle.path, folder / "bundle")
+    build_engines(path, target=flavour, **options)  # type: ignore[arg-type]
+    return load_bundle(path)
+
+
+def logits_of(predictor: Predictor, image: np.ndarray) -> np.ndarray:
+    predictor.set_image(image)
+    return predictor.predict(box=BOXES, return_logits=True)[0]
+
+
+def expected_logits(
+    bundles: Callable[[str], Bundle], precision: str, image: np.ndarray, **options: object
+) -> np.ndarray:
+    """The same precision on the CPU, float32 where the CPU lacks the kernels."""
+    with Predictor(bundles("fp32" if precision in NOT_ON_CPU else precision), **options) as predictor:  # type: ignore[arg-type]
+        return logits_of(predictor, image)
+
+
+def iou_of(got: np.ndarray, expected: np.ndarray) -> float:
+    both, either = (counts.sum() for counts in mask_overlap(got, expected))
+    return float(both / max(either, 1))
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """Median; every call waits for its results."""
+    for _ in range(REPEATS):
+        work()
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def measure(predictor: Predictor, image: np.ndarray) -> tuple[float, float]:
+    encode = milliseconds(lambda: predictor.encode(image))
+    predictor.set_image(image)
+    return encode, milliseconds(lambda: predictor.predict(box=BOXES[0]))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_engines(
+    bundles: Callable[[str], Bundle], precision: str, flavour: str, image: np.ndarray, tmp_path: Path, row: Callable
+) -> None:
+    """Built, checked by the gate, recorded as checked, run by the Predictor; the encoder as a CUDA graph."""
+    bundle = with_engines(bundles(precision), tmp_path, flavour)
+    assert all(entry.parity["gpu"] for entry in bundle.manifest.engines.values())
+    with Predictor(bundle, providers=("engine",)) as predictor:
+        iou = iou_of(logits_of(predictor, image), expected_logits(bundles, precision, image))
+        assert iou >= SMALLEST_IOU[precision]
+        encode_ms, decode_ms = measure(predictor, image)
+        graph = predictor._encoder.cuda_graph  # type: ignore[attr-defined]
+        replayed = iou_of(logits_of(predictor, image), expected_logits(bundles, precision, image))
+        assert replayed == pytest.approx(iou, abs=1e-3)
+        if flavour == "tensorrt":
+            assert graph == "recorded"
+    row(f"{flavour} engine, {precision}, CUDA graph {graph.partition(':')[0]}", iou, encode_ms, decode_ms)
+
+
+def test_without_cuda_graph(
+    bundles: Callable[[str], Bundle], flavour: str, image: np.ndarray, tmp_path: Path, row: Callable
+) -> None:
+    bundle = with_engines(bundles("fp16"), tmp_path, flavour)
+    options = {"engine": {"cuda_graph": "0"}}
+    with Predictor(bundle, providers=("engine",), provider_options=options) as predictor:
+        iou = iou_of(logits_of(predictor, image), expected_logits(bundles, "fp16", image))
+        assert iou >= SMALLEST_IOU["fp16"]
+        row(f"{flavour} engine, fp16, no CUDA graph", iou, *measure(predictor, image))
+
+
+def test_hq_token_is_refitted(
+    bundles: Callable[[str], Bundle], flavour: str, image: np.ndarray, tmp_path: Path
+) -> None:
+    bundle = with_engines(bundles("fp32"), tmp_path, flavour, options=EngineOptions(refittable="hq_token"))
+    dim = bundle.manifest.sizes.embed_dim
+    token = np.random.default_rng(0).standard_normal((1, dim)).astype(np.float32)
+    default = expected_logits(bundles, "fp32", image)
+    expected = expected_logits(bundles, "fp32", image, hq_token=token)
+    with (
+        Predictor(bundle, providers=("engine",)) as plain,
+        Predictor(bundle, providers=("engine",), hq_token=token) as tuned,
+    ):
+        assert iou_of(logits_of(tuned, image), expected) >= 0.999
+        assert iou_of(logits_of(plain, image), default) >= 0.999
+
+
+def test_threads(bundles: Callable[[str], Bundle], flavour: str, image: np.ndarray, tmp_path: Path) -> None:
+    bundle = with_engines(bundles("fp32"), tmp_path, flavour)
+    expected = expected_logits(bundles, "fp32", image)
+    found: list[float] = []
+
+    def work() -> None:
+        with Predictor(bundle, providers=("engine",)) as predictor:
+            found.extend(iou_of(logits_of(predictor, image), expected) for _ in range(5))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 20
+    assert min(found) >= 0.999
+
+
+def test_plan_is_refused_when_cut_short(bundles: Callable[[str], Bundle], flavour: str, tmp_path: Path) -> None:
+    from conftest import rehash
+
+    bundle = with_engines(bundles("fp32"), tmp_path, flavour, graphs=["image_encoder"])
+    (entry,) = bundle.manifest.engines.values()
+    path = bundle.path / entry.file
+    path.write_bytes(path.read_bytes()[:-1000])
+    rehash(bundle.path)
+    with pytest.raises(Exception, match="cannot load it"):
+        load_bundle(bundle.path).open("image_encoder", providers=("engine",))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "rtx"])
+def test_onnxruntime(
+    bundles: Callable[[str], Bundle], provider: str, precision: str, image: np.ndarray, row: Callable
+) -> None:
+    """Embeddings stay on the GPU between the two graphs."""
+    try:
+        predictor = Predictor(bundles(precision), providers=(provider,))
+    except BackendUnavailable as e:
+        pytest.skip(str(e))
+    with predictor:
+        assert not any(isinstance(tensor, np.ndarray) for tensor in predictor.encode(image).features.values())
+        iou = iou_of(logits_of(predictor, image), expected_logits(bundles, precision, image))
+        assert iou >= SMALLEST_IOU[precision]
+        row(f"onnxruntime {provider}, {precision}", iou, *measure(predictor, image))
+
+
+def test_doctor_sees_the_gpu() -> None:
+    report = examine()
+    assert report.facts.gpus
+    assert not report.facts.driver.get("error")

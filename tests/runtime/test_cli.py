@@ -1,0 +1,170 @@
+"""`samhq`: the same answer as the API, and one line for every way to fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from samhq_runtime import Bundle, Predictor
+from samhq_runtime.cli import main
+from samhq_runtime.image_io import read_image
+from samhq_runtime.manifest import MANIFEST_NAME
+from samhq_runtime.overlay import draw_overlay
+
+BOX = ("--box", "5,6,40,50")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prompts"),
+    [
+        (BOX, {"box": (5, 6, 40, 50), "multimask_output": False}),
+        (
+            (*BOX, "--point", "20,30", "--negative-point", "1,2", "--point", "9,9.5", "--multimask"),
+            {
+                "box": (5, 6, 40, 50),
+                "point_coords": [(20, 30), (9, 9.5), (1, 2)],
+                "point_labels": [1, 1, 0],
+                "multimask_output": True,
+            },
+        ),
+        (
+            ("--point", "20,30", "--hq-token-only"),
+            {"point_coords": [(20, 30)], "point_labels": [1], "hq_token_only": True, "multimask_output": False},
+        ),
+    ],
+)
+def test_predict_writes_what_the_predictor_says(
+    tiny_bundle: Bundle,
+    image: Path,
+    arguments: tuple[str, ...],
+    prompts: dict[str, object],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mask, overlay = image.with_name("mask.png"), image.with_name("overlay.png")
+    with Predictor(tiny_bundle) as predictor:
+        predictor.set_image(read_image(image))
+        expected, iou, _ = predictor.predict(**prompts)  # type: ignore[arg-type]
+    command = ["predict", str(tiny_bundle.path), str(image), *arguments, "--output", str(mask)]
+    assert main([*command, "--overlay", str(overlay)]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(mask)), expected[0] * np.uint8(255))
+    boxes = np.array([prompts["box"]]) if "box" in prompts else None
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(overlay)), draw_overlay(read_image(image), expected.astype(bool), boxes)
+    )
+    assert f"predicted IoU {iou[0]:.3f}" in capsys.readouterr().out
+
+
+def test_inspect_shows_the_manifest(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(tiny_bundle.path)]) == 0
+    out, err = capsys.readouterr()
+    manifest = tiny_bundle.manifest
+    tensors = [t.name for g in manifest.graphs.values() for t in (*g.spec.inputs, *g.spec.outputs)]
+    for text in ("complete and unchanged", manifest.variant, manifest.precision, *manifest.files, *tensors):
+        assert text in out
+    assert not err
+
+
+def test_inspect_finds_damage(tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = shutil.copytree(tiny_bundle.path, tmp_path / "bundle")
+    (bundle / "mask_decoder.onnx").write_bytes(b"x")
+    assert_fails(["inspect", str(bundle)], "damaged or changed", capsys)
+    (bundle / MANIFEST_NAME).write_text(json.dumps({"schema_version": 99}))
+    assert_fails(["inspect", str(bundle)], "schema 99", capsys)
+
+
+BAD_INPUTS: dict[str, tuple[list[str], str]] = {
+    "no bundle": (["nowhere", "image.png", *BOX], "no such folder"),
+    "bundle is the image": (["image.png", "image.png", *BOX], "no such folder"),
+    "folder without manifest": ([".", "image.png", *BOX], "manifest.json is missing"),
+    "no image": (["BUNDLE", "nowhere.png", *BOX], "no such image file"),
+    "image is a folder": (["BUNDLE", ".", *BOX], "no such image file"),
+    "image is empty": (["BUNDLE", "empty.png", *BOX], "cannot be read as an image"),
+    "image is text": (["BUNDLE", "text.png", *BOX], "cannot be read as an image"),
+    "image is cut": (["BUNDLE", "cut.png", *BOX], "cannot be read as an image"),
+    "image is cut early": (["BUNDLE", "cut.jpg", *BOX], "cannot be read as an image"),
+    "no prompt": (["BUNDLE", "image.png"], "no prompt"),
+    "NaN box": (["BUNDLE", "image.png", "--box", "nan,0,9,9"], "NaN"),
+    "infinite point": (["BUNDLE", "image.png", "--point", "inf,0"], "infinity"),
+    "swapped box": (["BUNDLE", "image.png", "--box", "9,9,1,1"], "swapped"),
+    "unknown provider": (["BUNDLE", "image.png", *BOX, "--providers", "gpu"], "unknown provider gpu"),
+    "empty provider": (["BUNDLE", "image.png", *BOX, "--providers", ""], "unknown provider"),
+    "output folder missing": (["BUNDLE", "image.png", *BOX, "--output", "no/where.png"], "cannot be written"),
+    "output is a folder": (["BUNDLE", "image.png", *BOX, "--output", "folder"], "cannot be written"),
+    "output below a file": (["BUNDLE", "image.png", *BOX, "--output", "text.png/m.png"], "Not a directory"),
+    "output is here": (["BUNDLE", "image.png", *BOX, "--output", "."], "cannot be written"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_bad_input(
+    tiny_bundle: Bundle, image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    folder = image.parent
+    Image.open(image).save(folder / "cut.jpg")
+    for name, source, kept in (("cut.png", "image.png", 0.7), ("cut.jpg", "cut.jpg", 0.05)):
+        data = (folder / source).read_bytes()
+        (folder / name).write_bytes(data[: int(kept * len(data))])
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("not a picture")
+    (folder / "folder").mkdir()
+    before = sorted(folder.rglob("*"))
+    monkeypatch.chdir(folder)
+    words, complaint = BAD_INPUTS[case]
+    arguments = [str(tiny_bundle.path) if word == "BUNDLE" else word for word in words]
+    assert_fails(["predict", "--output", "mask.png", *arguments], complaint, capsys)
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt,cpu"])
+def test_provider_that_is_not_here(
+    tiny_bundle: Bundle, image: Path, provider: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has GPU providers")
+    mask = image.with_name("mask.png")
+    command = ["predict", str(tiny_bundle.path), str(image), *BOX, "--output", str(mask), "--providers", provider]
+    assert_fails(command, "is not in this onnxruntime", capsys)
+    assert not mask.exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["segment"],
+        ["inspect"],
+        ["predict", "b", "i", "--box", "1,2,3,4"],  # no --output
+        ["predict", "b", "i", "--output", "m", "--box", "1,2,3"],
+        ["predict", "b", "i", "--output", "m", "--box", "a,b,c,d"],
+        ["predict", "b", "i", "--output", "m", "--point", "1 2"],
+    ],
+)
+def test_usage_errors(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(argv)
+    assert exit_.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def assert_fails(argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1 and one line on stderr, none on stdout."""
+    assert main(argv) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert complaint in err

@@ -1,0 +1,136 @@
+"""Progress of a build, and stopping one."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from samhq_runtime.engine.progress import Phases, make_monitor, open_bar, run_interruptible
+
+FAKE = SimpleNamespace(IProgressMonitor=type("IProgressMonitor", (), {}))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_phases_nest() -> None:
+    phases = Phases()
+    phases.start("build", None, 4)
+    assert phases.state() == (0, "build")
+    phases.start("time kernels", "build", 10)
+    phases.step("time kernels", 4)
+    assert phases.state() == (pytest.approx(0.5 / 4), "time kernels")
+    phases.finish("time kernels")
+    phases.step("build", 0)
+    assert phases.state() == (0.25, "build")
+    for index in (1, 2, 3):
+        phases.step("build", index)
+    assert phases.state() == (1, "build")
+    phases.finish("build")
+    assert phases.state() == (1, "")
+
+
+def test_progress_never_falls_nor_passes_one() -> None:
+    phases = Phases()
+    phases.start("a", None, 2)
+    phases.step("a", 0)
+    phases.finish("a")
+    phases.start("b", None, 0)  # a phase without steps, and a second root
+    assert phases.state()[0] == 0.5
+    phases.step("b", 7)
+    phases.step("unknown", 0)
+    assert phases.state()[0] == 1
+
+
+def test_monitor_stops_a_build() -> None:
+    stop, seen = threading.Event(), []
+    monitor = make_monitor(FAKE, lambda fraction, phase: seen.append((fraction, phase)), stop)
+    monitor.phase_start("build", None, 2)
+    assert monitor.step_complete("build", 0) is True
+    stop.set()
+    assert monitor.step_complete("build", 1) is False
+    monitor.phase_finish("build")
+    assert seen == [(0, "build"), (0.5, "build"), (1, "build")]
+
+
+def test_nothing_is_raised_through_the_builder() -> None:
+    def broken(fraction: float, phase: str) -> None:
+        raise BrokenPipeError
+
+    monitor = make_monitor(FAKE, broken, threading.Event())
+    monitor.phase_start("build", None, 2)
+    assert monitor.step_complete("build", 0) is True
+
+
+@pytest.fixture
+def python_handles_sigint() -> Iterator[None]:
+    """As in a foreground process: a shell starts background jobs, such as some CI runs, with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_handles_sigint")
+def test_ctrl_c_waits_for_the_build_to_stop() -> None:
+    stop, ended = threading.Event(), []
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(10)
+        ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_interruptible(work, stop)
+    assert ended == [True]
+
+
+def test_results_and_errors_pass_through() -> None:
+    assert run_interruptible(lambda: 3, threading.Event()) == 3
+    with pytest.raises(ZeroDivisionError):
+        run_interruptible(lambda: 1 / 0, threading.Event())
+
+
+def test_plain_line() -> None:
+    stream = io.StringIO()
+    bar = open_bar("image_encoder", stream)
+    bar.show(0.5, "Timing kernels")
+    bar.close()
+    assert stream.getvalue().startswith("image_encoder ...")
+    assert stream.getvalue().endswith(" s\n")
+    assert stream.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_bar_on_a_terminal(tqdm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if tqdm:
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(__import__("sys").modules, "tqdm", None)
+    monkeypatch.setattr("samhq_runtime.engine.progress._REDRAW_SECONDS", 0)
+    stream = Terminal()
+    bar = open_bar("image_encoder", stream)
+    bar.show(0.25, "Timing kernels")
+    bar.show(0.5, "Timing kernels")
+    bar.close()
+    assert "50%" in stream.getvalue()
+    assert "image_encoder" in stream.getvalue()
+
+
+def test_closed_stderr_does_not_end_a_build() -> None:
+    class Closed(Terminal):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    from samhq_runtime.engine.progress import _PlainBar
+
+    bar = _PlainBar("image_encoder", Closed())
+    bar.show(0.5, "Timing kernels")
+    bar.close()

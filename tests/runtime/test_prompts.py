@@ -1,0 +1,122 @@
+"""Prompts: what reaches the decoder for each kind, and every way to get them wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samhq_runtime.errors import PromptError
+from samhq_runtime.prompts import Prompts, encode_prompts
+
+SIDE = 8  # of low_res_logits
+NAN, INF = float("nan"), float("inf")
+BOX = [10, 20, 30, 40]
+
+
+def encode(**prompts: Any) -> Prompts:
+    """Prompts on an image of 50 x 100 pixels for a model of 200 x 200: coordinates double."""
+    absent = dict.fromkeys(("point_coords", "point_labels", "box", "mask_input"))
+    return encode_prompts(**{**absent, **prompts}, original_hw=(50, 100), image_size=200, low_res_size=SIDE)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "coords", "labels"),
+    [
+        ({"point_coords": [[5, 6]], "point_labels": [1]}, [[[10, 12], [0, 0]]], [[1, -1]]),
+        ({"point_coords": [[5, 6], [7, 8]], "point_labels": [1, 0]}, [[[10, 12], [14, 16], [0, 0]]], [[1, 0, -1]]),
+        ({"box": BOX}, [[[20, 40], [60, 80]]], [[2, 3]]),
+        ({"box": [BOX, BOX]}, [[[20, 40], [60, 80]]] * 2, [[2, 3]] * 2),
+        (
+            {"point_coords": [[5, 6]], "point_labels": [0], "box": BOX},
+            [[[10, 12], [20, 40], [60, 80]]],
+            [[0, 2, 3]],
+        ),
+        (  # the same point for every box
+            {"point_coords": [[5, 6]], "point_labels": [1], "box": [BOX, BOX]},
+            [[[10, 12], [20, 40], [60, 80]]] * 2,
+            [[1, 2, 3]] * 2,
+        ),
+        (
+            {"point_coords": [[[5, 6]], [[7, 8]]], "point_labels": [[1], [0]]},
+            [[[10, 12], [0, 0]], [[14, 16], [0, 0]]],
+            [[1, -1], [0, -1]],
+        ),
+        ({"mask_input": np.ones((1, SIDE, SIDE))}, np.zeros((1, 0, 2)), np.zeros((1, 0))),
+        ({"box": [5, 5, 5, 5]}, [[[10, 10], [10, 10]]], [[2, 3]]),  # a box of one pixel
+        ({"point_coords": [[-5, 600]], "point_labels": [True]}, [[[-10, 1200], [0, 0]]], [[1, -1]]),
+    ],
+)
+def test_coords_and_labels(prompts: dict[str, Any], coords: Any, labels: Any) -> None:
+    got = encode(**prompts)
+    np.testing.assert_array_equal(got.point_coords, coords)
+    np.testing.assert_array_equal(got.point_labels, labels)
+    assert got.point_coords.dtype == got.point_labels.dtype == np.float32
+    assert len(got) == len(coords)
+
+
+@pytest.mark.parametrize(("shape", "count"), [((SIDE, SIDE), 1), ((1, SIDE, SIDE), 1), ((3, 1, SIDE, SIDE), 3)])
+def test_mask_input_shapes(shape: tuple[int, ...], count: int) -> None:
+    mask = np.random.default_rng(0).normal(size=shape)
+    feeds = encode(mask_input=mask).feeds()
+    assert feeds["mask_input"].shape == (count, 1, SIDE, SIDE)
+    assert feeds["has_mask_input"] == [1.0]
+    np.testing.assert_array_equal(feeds["mask_input"].ravel(), mask.astype(np.float32).ravel())
+    assert len(encode(mask_input=mask, box=[BOX] * 3)) == 3
+
+
+def test_no_mask_input_is_zeros_that_do_not_count() -> None:
+    feeds = encode(box=BOX).feeds()
+    assert feeds["mask_input"].shape == (1, 1, SIDE, SIDE)
+    assert not feeds["mask_input"].any()
+    assert feeds["has_mask_input"] == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "complaint"),
+    [
+        ({}, "no prompt"),
+        ({"point_coords": [[5, 6]]}, "go together"),
+        ({"point_labels": [1]}, "go together"),
+        ({"point_coords": [], "point_labels": []}, "expected"),
+        ({"point_coords": np.zeros((0, 2)), "point_labels": np.zeros(0)}, "N >= 1"),
+        ({"point_coords": np.zeros((0, 1, 2)), "point_labels": np.zeros((0, 1))}, "expected"),
+        ({"box": BOX, "point_coords": np.zeros((0, 1, 2)), "point_labels": np.zeros((0, 1))}, "expected"),
+        ({"point_coords": [5, 6], "point_labels": [1]}, "expected"),
+        ({"point_coords": [5, 6], "point_labels": 1}, "expected"),
+        ({"point_coords": [[5, 6, 7]], "point_labels": [1]}, "expected"),
+        ({"point_coords": [[5, 6]], "point_labels": [1, 0]}, "expected"),
+        ({"point_coords": [[[5, 6]]], "point_labels": [1]}, "expected"),
+        ({"point_coords": [[5, 6]], "point_labels": [2]}, "expected 1"),
+        ({"point_coords": [[5, 6]], "point_labels": [-1]}, "expected 1"),
+        ({"point_coords": [[5, 6]], "point_labels": [0.5]}, "expected 1"),
+        ({"point_coords": [[NAN, 6]], "point_labels": [1]}, "NaN"),
+        ({"point_coords": [[5, 6]], "point_labels": [NAN]}, "NaN"),
+        ({"point_coords": [["five", 6]], "point_labels": [1]}, "not numbers"),
+        ({"point_coords": [[5, 6], [7]], "point_labels": [1, 1]}, "not numbers"),
+        ({"box": [1, 2, 3]}, "box"),
+        ({"box": []}, "box"),
+        ({"box": np.zeros((0, 4))}, "box"),
+        ({"box": np.zeros((1, 1, 4))}, "box"),
+        ({"box": 5}, "box"),
+        ({"box": [1, 2, INF, 4]}, "infinity"),
+        ({"box": [1, 2, 3, 1e300]}, "beyond float32"),
+        ({"box": [30, 20, 10, 40]}, "swapped"),
+        ({"box": [10, 40, 30, 20]}, "swapped"),
+        ({"box": [BOX, [30, 20, 10, 40]]}, "swapped"),
+        ({"box": object()}, "not numbers"),
+        ({"mask_input": np.zeros((SIDE, SIDE + 1))}, "mask_input"),
+        ({"mask_input": np.zeros((2, SIDE, SIDE))}, "mask_input"),
+        ({"mask_input": np.zeros((0, 1, SIDE, SIDE))}, "mask_input"),
+        ({"mask_input": np.zeros((1, 1, 1, SIDE, SIDE))}, "mask_input"),
+        ({"mask_input": np.zeros(SIDE)}, "mask_input"),
+        ({"mask_input": np.full((SIDE, SIDE), NAN)}, "NaN"),
+        ({"mask_input": np.full((SIDE, SIDE), 1e39)}, "beyond float32"),
+        ({"box": [BOX] * 2, "mask_input": np.zeros((3, 1, SIDE, SIDE))}, "same number"),
+        ({"box": [BOX] * 2, "point_coords": [[[5, 6]]] * 3, "point_labels": [[1]] * 3}, "same number"),
+    ],
+)
+def test_refused(prompts: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(PromptError, match=complaint):
+        encode(**prompts)

@@ -1,0 +1,147 @@
+"""A server in a thread of this process, and plain clients of both protocols without a client library."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+
+from samhq_runtime.bundle import Bundle
+from samhq_runtime.serve.grpc_server import GrpcServer
+from samhq_runtime.serve.http_server import HttpServer
+from samhq_runtime.serve.messages import MESSAGES
+from samhq_runtime.serve.options import ServeOptions
+from samhq_runtime.serve.service import Service
+from samhq_runtime.serve.tensors import Tensor, bytes_array, raw_of, tensor_from_raw, tensor_from_values
+
+
+@dataclass(frozen=True)
+class Running:
+    service: Service
+    http_port: int
+    grpc_port: int
+
+
+@contextmanager
+def running(bundle: Bundle, **options: Any) -> Iterator[Running]:
+    """Both servers on free ports, drained at the end."""
+    service = Service(bundle, ServeOptions(http_port=0, grpc_port=0, threads=1, **options))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def start() -> tuple[HttpServer, GrpcServer, asyncio.Task[None]]:
+        http_server, grpc_server = HttpServer(service), GrpcServer(service)
+        await grpc_server.start()
+        return http_server, grpc_server, asyncio.create_task(http_server.run_until_stopped())
+
+    http_server, grpc_server, serving = asyncio.run_coroutine_threadsafe(start(), loop).result()
+
+    async def stop() -> None:
+        http_server.stop()
+        await asyncio.gather(serving, grpc_server.stop())
+
+    try:
+        yield Running(service, http_server.port, grpc_server.port)
+    finally:
+        asyncio.run_coroutine_threadsafe(stop(), loop).result()
+        service.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def as_tensor(name: str, value: Any) -> Tensor:
+    return Tensor(name, bytes_array([value]) if isinstance(value, bytes) else np.asarray(value))
+
+
+def send(port: int, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Any:
+    """One HTTP exchange: (status, headers, body)."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, body or None, dict(headers or {}))
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def grpc_call(port: int, method: str, request: Any, *, timeout: float = 30) -> Any:
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]) as channel:
+        call = channel.unary_unary(
+            f"/inference.GRPCInferenceService/{method}",
+            request_serializer=MESSAGES[f"{method}Request"].SerializeToString,
+            response_deserializer=MESSAGES[f"{method}Response"].FromString,
+        )
+        return call(request, timeout=timeout)
+
+
+def grpc_request(inputs: Mapping[str, Any], outputs: Sequence[str] = (), **parameters: bool) -> Any:
+    request = MESSAGES["ModelInferRequest"](model_name="samhq", id="7")
+    for tensor in (as_tensor(name, value) for name, value in inputs.items()):
+        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.data.shape)
+        request.raw_input_contents.append(raw_of(tensor))
+    for name in outputs:
+        request.outputs.add(name=name)
+    for name, value in parameters.items():
+        request.parameters[name].bool_param = value
+    return request
+
+
+def infer_grpc(server: Running, inputs: Mapping[str, Any], outputs: Sequence[str] = (), **parameters: bool) -> Any:
+    response = grpc_call(server.grpc_port, "ModelInfer", grpc_request(inputs, outputs, **parameters))
+    assert response.id == "7"
+    pairs = zip(response.outputs, response.raw_output_contents, strict=True)
+    return {o.name: tensor_from_raw(o.name, o.datatype, o.shape, raw).data for o, raw in pairs}
+
+
+def http_body(
+    inputs: Mapping[str, Any], outputs: Sequence[str] = (), *, binary: bool = True, **parameters: bool
+) -> tuple[bytes, int]:
+    """A request of the binary extension, or one with JSON lists alone (no image bytes), and the length of its JSON."""
+    head: dict[str, Any] = {"id": "7", "inputs": [], "parameters": {"binary_data_output": binary, **parameters}}
+    blobs = []
+    for tensor in (as_tensor(name, value) for name, value in inputs.items()):
+        item: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.data.shape)}
+        if binary:
+            blobs.append(raw_of(tensor))
+            item["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            item["data"] = tensor.data.tolist()
+        head["inputs"].append(item)
+    if outputs:
+        head["outputs"] = [{"name": name} for name in outputs]
+    text = json.dumps(head).encode()
+    return b"".join([text, *blobs]), len(text)
+
+
+def infer_http(
+    server: Running, inputs: Mapping[str, Any], outputs: Sequence[str] = (), *, binary: bool = True, **parameters: bool
+) -> Any:
+    body, length = http_body(inputs, outputs, binary=binary, **parameters)
+    path = "/v2/models/samhq/infer"
+    status, headers, answer = send(
+        server.http_port, "POST", path, body, {"Inference-Header-Content-Length": str(length)}
+    )
+    assert status == 200, answer
+    split = int(headers.get("Inference-Header-Content-Length", len(answer)))
+    head, rest = json.loads(answer[:split]), memoryview(answer)[split:]
+    assert head["id"] == "7"
+    arrays = {}
+    for item in head["outputs"]:
+        size = item.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            arrays[item["name"]] = tensor_from_values(item["name"], item["datatype"], item["shape"], item["data"]).data
+        else:
+            arrays[item["name"]] = tensor_from_raw(item["name"], item["datatype"], item["shape"], rest[:size]).data
+            rest = rest[size:]
+    assert not rest
+    return arrays

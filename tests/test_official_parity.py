@@ -1,0 +1,106 @@
+"""`Predictor` on exported bundles against the official `SamPredictor`, on photographs and every kind of prompt."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from conftest import TINY, export
+from numpy.typing import NDArray
+from official import import_official
+from parity import assert_close, randomise
+from reference import ALL_PROMPTS, official_predictions, official_sam, photographs, prompts_for
+
+from samhq_exporter.architecture import VARIANTS, Architecture
+from samhq_exporter.config import DEMO_CHECKPOINT
+from samhq_exporter.model import PlainSam
+from samhq_runtime import Predictor
+from samhq_runtime.bundle import Bundle
+
+RELATIVE_ERROR = 1e-3  # of the range of the official logits
+MASK_IOU = 0.9999
+
+
+def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[np.uint8]]) -> None:
+    low_res = predictor.bundle.manifest.sizes.low_res_size
+    for name, image in images.items():
+        predictor.set_image(image)
+        reference.set_image(image)
+        for kind, multimask, hq_only in itertools.product(ALL_PROMPTS, (False, True), (False, True)):
+            prompts = prompts_for(image, kind, low_res)
+            options = {"multimask_output": multimask, "hq_token_only": hq_only}
+            expected = official_predictions(reference, prompts, **options)
+            got = predictor.predict(**prompts, return_logits=True, **options)
+            case = f"{name}, {kind}, multimask {multimask}, HQ only {hq_only}"
+            for ours, theirs in zip(got, expected, strict=True):
+                assert ours.shape == theirs.shape, case
+                span = max(float(np.ptp(theirs)), 1e-2)
+                assert np.abs(ours - theirs).max() <= RELATIVE_ERROR * span, case
+            assert mask_iou(got[0] > 0, expected[0] > 0) >= MASK_IOU, case
+
+
+def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    union = (a | b).sum()
+    return 1.0 if union == 0 else float((a & b).sum() / union)
+
+
+def official_predictor(arch: Architecture, state: dict[str, torch.Tensor]) -> Any:
+    package = import_official()
+    sam = official_sam(package, arch)
+    sam.load_state_dict(state, strict=True)
+    return package.SamPredictor(sam)
+
+
+def test_demo_sizes_with_random_weights(tmp_path: Path) -> None:
+    sam = official_sam(import_official(), VARIANTS["demo"])
+    randomise(sam, seed=1)
+    torch.save(sam.state_dict(), tmp_path / "random.pth")
+    with Predictor(export(tmp_path / "random.pth", tmp_path / "bundle")) as predictor:
+        assert predictor.bundle.manifest.variant == "demo"
+        assert_same(predictor, import_official().SamPredictor(sam), photographs())
+
+
+def test_trained_demo_model(demo_bundle: Bundle) -> None:
+    """The official package knows no token fusion, but the fused token in the HQ token's place is the same model."""
+    from safetensors.torch import load_file
+
+    state = {name: tensor.float() for name, tensor in load_file(DEMO_CHECKPOINT).items()}
+    state["mask_decoder.hf_token.weight"] = (
+        state["mask_decoder.hf_token.weight"] * state["mask_decoder.mask_tokens.weight"][:1]
+    )
+    with Predictor(demo_bundle) as predictor:
+        assert_same(predictor, official_predictor(VARIANTS["demo"], state), photographs())
+
+
+def test_vit_b_with_random_weights(tmp_path: Path) -> None:
+    sam = import_official().sam_model_registry["vit_b"]()
+    randomise(sam, seed=2)
+    torch.save(sam.state_dict(), tmp_path / "sam_hq_vit_b.pth")
+    images = {name: image for name, image in photographs().items() if not name.startswith("square")}
+    with Predictor(export(tmp_path / "sam_hq_vit_b.pth", tmp_path / "bundle")) as predictor:
+        assert predictor.bundle.manifest.variant == "vit_b"
+        assert_same(predictor, import_official().SamPredictor(sam.eval()), images)
+
+
+def test_plain_sam_equals_segment_anything() -> None:
+    """Our decoder without the HQ token is SAM's; with it, self-attention makes SAM's masks differ slightly."""
+    reference = official_sam(import_official("segment_anything"), TINY)
+    randomise(reference, seed=4)
+    ours = PlainSam(TINY).eval().requires_grad_(False)
+    ours.load_state_dict(reference.state_dict(), strict=True)
+    embeddings, _ = ours.image_encoder(torch.randn(1, 3, TINY.image_size, TINY.image_size))
+    points, labels = torch.rand(3, 2, 2) * TINY.image_size, torch.tensor([[1, 0], [1, 1], [0, 1]])
+    sparse, dense = reference.prompt_encoder(points=(points, labels), boxes=None, masks=None)
+    image_pe = reference.prompt_encoder.get_dense_pe()
+    logits, quality = reference.mask_decoder.predict_masks(embeddings, image_pe, sparse, dense)
+
+    padded = torch.cat([points, torch.zeros(3, 1, 2)], dim=1), torch.cat([labels, -torch.ones(3, 1)], dim=1)
+    side = 4 * TINY.embedding_size
+    our_sparse, our_dense = ours.prompt_encoder(*padded, torch.zeros(1, 1, side, side), torch.zeros(1))
+    tokens = embeddings.flatten(2).transpose(1, 2) + our_dense
+    got = ours.mask_decoder(tokens.expand(3, -1, -1), ours.prompt_encoder.dense_pe(), our_sparse, torch.eye(4))
+    assert_close(got[0], logits)
+    assert_close(got[1], quality)
