@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,19 +40,20 @@ def take(queue: Scheduler) -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "together"),
+    ("asked", "together"),
     [
-        ([job("a"), job("b"), job("a"), job("a")], [0, 2, 3]),  # the same image, wherever in the queue
-        ([job("a"), job("a", points=1), job("a")], [0, 2]),  # not with another number of points: SAM attends to padding
-        ([job("a"), job("a", hq_token_only=True)], [0]),
-        ([job("a"), job("a", multimask_output=False)], [0]),
-        ([job("a", boxes=3), job("a"), job("a")], [0, 1]),  # four prompts at most
-        ([job("a", boxes=9), job("a")], [0]),  # more than fit, so alone: the worker cuts it up
-        ([job("a", pixels=400), job("a", pixels=400), job("a", pixels=400)], [0, 1]),  # a thousand pixels of masks
+        (["a", "b", "a", "a"], [0, 2, 3]),  # the same image, wherever in the queue
+        (["a", ("a", {"points": 1}), "a"], [0, 2]),  # not with another number of points: SAM attends to padding
+        (["a", ("a", {"hq_token_only": True})], [0]),
+        (["a", ("a", {"multimask_output": False})], [0]),
+        ([("a", {"boxes": 3}), "a", "a"], [0, 1]),  # four prompts at most
+        ([("a", {"boxes": 9}), "a"], [0]),  # more than fit, so alone: the worker cuts it up
+        ([("a", {"pixels": 400})] * 3, [0, 1]),  # a thousand pixels of masks
     ],
 )
-def test_what_shares_a_call(jobs: list[Job], together: list[int]) -> None:
+def test_what_shares_a_call(asked: list[str | tuple[str, dict[str, Any]]], together: list[int]) -> None:
     queue = scheduler()
+    jobs = [job(one) if isinstance(one, str) else job(one[0], **one[1]) for one in asked]
     for one in jobs:
         queue.submit(one)
     assert take(queue).jobs == [jobs[i] for i in together]
