@@ -33,7 +33,6 @@ from samhq_exporter.checkpoint import load_checkpoint, to_official_keys
 from samhq_exporter.config import ExportConfig
 from samhq_exporter.model import Sam
 from samhq_exporter.model.image_encoder import Attention
-from samhq_exporter.model.windows import join_windows, split_windows
 from samhq_exporter.pipeline import export_bundle
 from samhq_exporter.preview import default_scene
 from samhq_runtime import Bundle, Predictor, SamHqError, load_bundle
@@ -50,16 +49,11 @@ Row = dict[str, Any]
 
 
 class FusedAttention(Attention):
-    """The same numbers from PyTorch's fused kernel; it takes the position bias as a mask."""
+    """The same numbers from PyTorch's fused kernel."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        qkv = split_windows(F.linear(x, self.qkv.weight), grid=self.grid, side=self.side) + self.qkv.bias
-        s = self.side
-        q, k, v = qkv.reshape(-1, s * s, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
-        rel_h, rel_w = self._extend_query(q)[..., self.head_dim :].split(s, dim=-1)  # type: ignore[no-untyped-call]
-        bias = (rel_h[..., :, None] + rel_w[..., None, :]).flatten(-2)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).reshape(-1, s, s, self.dim)
-        return self.proj(join_windows(out, grid=self.grid, side=self.side))
+    def attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
+        return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2)
 
 
 def main() -> None:

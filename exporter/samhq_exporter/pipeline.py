@@ -15,12 +15,7 @@ from torch import nn
 
 from samhq_runtime import __version__
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
-from samhq_runtime.contract import (
-    GraphSpec,
-    ModelSizes,
-    image_encoder_spec,
-    mask_decoder_spec,
-)
+from samhq_runtime.contract import IMAGE_ENCODER, ModelSizes, image_encoder_spec, mask_decoder_spec
 from samhq_runtime.engine import FLAVOURS, BuiltEngine, Progress, build_engines, no_progress
 from samhq_runtime.engine.flavour import load_tensorrt
 from samhq_runtime.errors import BackendUnavailable
@@ -37,7 +32,7 @@ from .checkpoint import Checkpoint, checkpoint_of_model, load_checkpoint
 from .config import ExportConfig
 from .emulation import runnable
 from .graphs import graphs_of, model_sizes
-from .onnx_files import save_graph
+from .onnx_files import save_graph, save_with_cpu_form
 from .precision import EMBEDDINGS_DTYPE, TABLE
 from .preview import central_boxes, default_scene, write_preview
 from .released import release_of
@@ -103,8 +98,8 @@ def export_bundle(
         )
         graphs = typed_graphs(graphs_of(checkpoint.sam), sizes, folder, wish=wish, step=step)
         with step("write graphs"):
-            _write_graphs(graphs, folder)
-        bundle = Bundle(folder, _manifest(checkpoint, config.precision, graphs, folder))
+            entries = _write_graphs(graphs, folder, sizes, EMBEDDINGS_DTYPE[config.precision])
+        bundle = Bundle(folder, _manifest(checkpoint, config.precision, graphs, entries, folder))
         parity = _verified(bundle, checkpoint, config, step)
         manifest = replace(bundle.manifest, files=file_entries(folder), parity=_parity_json(parity, config.precision))
         write_manifest(folder, manifest)
@@ -160,13 +155,29 @@ def _load(config: ExportConfig, source: Path | nn.Module) -> Checkpoint:
     return checkpoint
 
 
-def _write_graphs(graphs: Mapping[str, TypedGraph], folder: Path) -> None:
-    for name, graph in graphs.items():
+def _write_graphs(
+    graphs: Mapping[str, TypedGraph], folder: Path, sizes: ModelSizes, embeddings_dtype: str
+) -> dict[str, GraphEntry]:
+    entries = {}
+    for make_spec in (image_encoder_spec, mask_decoder_spec):
+        spec = make_spec(sizes, embeddings_dtype=embeddings_dtype)
+        graph, path, cpu_path = graphs[spec.name], folder / f"{spec.name}.onnx", None
         graph.model.producer_name, graph.model.producer_version = "samhq-export", __version__
-        save_graph(graph.model, folder / f"{name}.onnx")
+        if spec.name == IMAGE_ENCODER and graph.policy.compute == "float32":
+            cpu_path = save_with_cpu_form(graph.model, path)
+        else:
+            save_graph(graph.model, path)
+        entries[spec.name] = GraphEntry(path.name, spec, cpu_path.name if cpu_path else None)
+    return entries
 
 
-def _manifest(checkpoint: Checkpoint, precision: str, graphs: Mapping[str, TypedGraph], folder: Path) -> Manifest:
+def _manifest(
+    checkpoint: Checkpoint,
+    precision: str,
+    graphs: Mapping[str, TypedGraph],
+    entries: Mapping[str, GraphEntry],
+    folder: Path,
+) -> Manifest:
     return Manifest(
         variant=checkpoint.variant,
         precision=precision,
@@ -177,7 +188,7 @@ def _manifest(checkpoint: Checkpoint, precision: str, graphs: Mapping[str, Typed
         mask_threshold=MASK_THRESHOLD,
         opset=TABLE[precision].opset or OPSET,
         precision_policy={name: graph.policy.to_json() for name, graph in graphs.items()},
-        graphs=_graph_entries(model_sizes(checkpoint.sam), EMBEDDINGS_DTYPE[precision]),
+        graphs=entries,
         files=file_entries(folder),
         checkpoint={"file": checkpoint.file_name, "sha256": checkpoint.sha256},
         tools={
@@ -192,10 +203,3 @@ def _manifest(checkpoint: Checkpoint, precision: str, graphs: Mapping[str, Typed
 def _parity_json(parity: ParityReport, precision: str) -> dict[str, Any]:
     emulated = {"emulated": f"{precision} roundings, float32 kernels"} if precision in NOT_ON_CPU else {}
     return {**parity.to_json(), **emulated}
-
-
-def _graph_entries(sizes: ModelSizes, embeddings_dtype: str) -> dict[str, GraphEntry]:
-    specs: tuple[GraphSpec, ...] = tuple(
-        make(sizes, embeddings_dtype=embeddings_dtype) for make in (image_encoder_spec, mask_decoder_spec)
-    )
-    return {spec.name: GraphEntry(f"{spec.name}.onnx", spec) for spec in specs}

@@ -18,6 +18,7 @@ from samhq_runtime.geometry import preprocess
 from samhq_runtime.parity import Tolerance
 from samhq_runtime.parity import mask_iou as mask_iou_of
 from samhq_runtime.reference import PROMPTS, Case, Reference, sample, save_reference
+from samhq_runtime.session import open_session
 
 from .model import PlainSam
 from .sample_prompts import prompt_feeds
@@ -92,10 +93,15 @@ def verify(
         features = [t.numpy() for t in sam.encode_image(torch.from_numpy(input_image))]
     outputs = [tensor.name for tensor in manifest.graphs[IMAGE_ENCODER].spec.outputs]
     expected = dict(zip(outputs, features, strict=True))
-    with bundle.open(IMAGE_ENCODER) as encode:
-        encoded = encode({"input_image": input_image})
-    got: dict[str, list[Array]] = {name: [array] for name, array in encoded.items()}
-    want: dict[str, list[Array]] = {name: [array] for name, array in expected.items()}
+    encoder_entry = manifest.graphs[IMAGE_ENCODER]
+    got: dict[str, list[Array]] = {name: [] for name in expected}
+    want: dict[str, list[Array]] = {name: [] for name in expected}
+    for file in filter(None, (encoder_entry.file, encoder_entry.cpu_file)):  # the last one is what runs here
+        with open_session(bundle.path / file, encoder_entry.spec) as encode:
+            encoded = encode({"input_image": input_image})
+        for name, array in encoded.items():
+            got[name].append(array)
+            want[name].append(expected[name])
     recorded = []
     with bundle.open(MASK_DECODER) as decode:
         for feeds in prompt_feeds(manifest.sizes, (image.shape[0], image.shape[1]), boxes):

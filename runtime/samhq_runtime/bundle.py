@@ -50,7 +50,7 @@ class Bundle:
                     f"for them; build engines (samhq engine {self.path}), or export with --precision fp32 or int8"
                 )
             return open_session(
-                self.path / entry.file,
+                self.path / (entry.cpu_file if entry.cpu_file and tuple(providers) == ("cpu",) else entry.file),
                 entry.spec,
                 providers=providers,
                 threads=threads,

@@ -32,10 +32,17 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class GraphEntry:
-    """One ONNX graph of the bundle: its file (relative to the bundle) and its inputs and outputs."""
+    """One ONNX graph of the bundle.
+
+    Attributes:
+        file: the portable graph, relative to the bundle.
+        spec: its inputs and outputs.
+        cpu_file: the same graph with operators that only ONNX Runtime has, for its CPU provider; None if there is none.
+    """
 
     file: str
     spec: GraphSpec
+    cpu_file: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +98,7 @@ class Manifest:
 
     def to_json(self) -> str:
         content = asdict(self)
-        content["graphs"] = {
-            name: {"file": entry.file, "inputs": _io_json(entry.spec.inputs), "outputs": _io_json(entry.spec.outputs)}
-            for name, entry in self.graphs.items()
-        }
+        content["graphs"] = {name: _graph_json(entry) for name, entry in self.graphs.items()}
         if not self.engines:
             del content["engines"]
         return json.dumps(content, indent=2) + "\n"
@@ -153,7 +157,7 @@ def write_manifest(bundle: Path, manifest: Manifest) -> None:
 
 def verify_files(bundle: Path, manifest: Manifest) -> None:
     """Every listed file is inside the bundle, present, of its size and hash, and every graph and engine is listed."""
-    listed = [("graph", entry.file) for entry in manifest.graphs.values()]
+    listed = [("graph", file) for entry in manifest.graphs.values() for file in (entry.file, entry.cpu_file) if file]
     listed += [("engine", entry.file) for entry in manifest.engines.values()]
     for kind, file in listed:
         if file not in manifest.files:
@@ -210,12 +214,23 @@ def _require_schema(version: object) -> None:
         )
 
 
+def _graph_json(entry: GraphEntry) -> dict[str, Any]:
+    cpu_file = {"cpu_file": entry.cpu_file} if entry.cpu_file else {}
+    return {
+        "file": entry.file,
+        **cpu_file,
+        "inputs": _io_json(entry.spec.inputs),
+        "outputs": _io_json(entry.spec.outputs),
+    }
+
+
 def _io_json(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
     return [asdict(spec) for spec in specs]
 
 
 def _graph_entry(name: str, entry: Mapping[str, Any]) -> GraphEntry:
-    return GraphEntry(entry["file"], GraphSpec(name, tuple(_io(entry["inputs"])), tuple(_io(entry["outputs"]))))
+    spec = GraphSpec(name, tuple(_io(entry["inputs"])), tuple(_io(entry["outputs"])))
+    return GraphEntry(entry["file"], spec, entry.get("cpu_file"))
 
 
 def _engine_entry(content: Mapping[str, Any], graphs: Mapping[str, GraphEntry]) -> EngineEntry:

@@ -45,6 +45,7 @@ def test_command(tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixt
         "samhq/1/manifest.json",
         "samhq/1/model.py",
         "samhq/config.pbtxt",
+        "samhq_image_encoder/1/image_encoder.onnx.data",
         "samhq_image_encoder/1/model.onnx",
         "samhq_image_encoder/config.pbtxt",
         "samhq_mask_decoder/1/model.onnx",

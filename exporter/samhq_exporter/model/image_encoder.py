@@ -1,13 +1,15 @@
 """The ViT image encoder of SAM (ViTDet: windowed and global attention with decomposed relative position).
 
 Module and parameter names follow `segment_anything.modeling.ImageEncoderViT`, so official state dicts load as they
-are. Two identities make the traced graph lean without changing its result:
+are. Three identities make the traced graph lean without changing its result:
 
 * Relative position enters as extra query/key channels: with one-hot key coordinates,
   `[q*s, rel_h(q), rel_w(q)] @ [k, onehot_h, onehot_w]^T` equals `s*q@k^T + rel_h + rel_w`, so attention stays
   softmax(QK^T)V and no (tokens x tokens) bias exists.
 * Upstream zero-pads windows *after* LayerNorm, so a padding token's q, k, v are the bias of `qkv`: the linear layers
   run on real tokens only.
+* Softmax ignores what is added to all scores of a query, and its weights sum to one: the bias of the keys drops out,
+  and that of the values passes through into the bias of `proj`.
 """
 
 from __future__ import annotations
@@ -94,29 +96,54 @@ class Attention(nn.Module):
         self.register_buffer("key_onehot", _key_onehot(self.side), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = split_windows(F.linear(x, self.qkv.weight), grid=self.grid, side=self.side) + self.qkv.bias
-        s = self.side
-        q, k, v = qkv.reshape(-1, s * s, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
-        out = torch.softmax(self._extend_query(q) @ self._extend_key(k).transpose(-2, -1), dim=-1) @ v
-        out = out.transpose(1, 2).reshape(-1, s, s, self.dim)
-        return self.proj(join_windows(out, grid=self.grid, side=self.side))
+        s, heads = self.side, self.num_heads
+        q, k, v = self._project(x)
+        out = self.attend(self._extend_query(q), self._extend_key(k), v.reshape(-1, s * s, heads, self.head_dim))
+        out = out.reshape(-1, s, s, self.dim)
+        # What `v` lost in `_project` returns here: the weights of every query sum to one.
+        bias = self.proj.bias + self.proj.weight @ self.qkv.bias[2 * self.dim :]
+        return F.linear(join_windows(out, grid=self.grid, side=s), self.proj.weight, bias)
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """softmax(Q K^T) V of (B', tokens, heads, width): what fused kernels do, and `fuse_attention` finds."""
+        scores = queries.transpose(1, 2) @ keys.permute(0, 2, 3, 1)
+        return (torch.softmax(scores, dim=-1) @ values.transpose(1, 2)).transpose(1, 2)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Scaled queries, keys and values, each (B', s, s, D), the latter two without their biases.
+
+        A bias of the keys adds the same to all scores of a query, which softmax ignores. Upstream's padding tokens are
+        nothing but biases, so here they are zero, and only their queries differ, which nobody reads.
+        """
+        scale, dim = self.head_dim**-0.5, self.dim
+        weight = torch.cat([self.qkv.weight[:dim] * scale, self.qkv.weight[dim:]])
+        bias = torch.cat([self.qkv.bias[:dim] * scale, torch.zeros(2 * dim)])
+        qkv = split_windows(F.linear(x, weight, bias), grid=self.grid, side=self.side)
+        return torch.split(qkv, dim, dim=-1)
 
     def _extend_query(self, q: Tensor) -> Tensor:
-        """(B', heads, s*s, d) -> (B', heads, s*s, d + 2s): scaled query, then its relative-position logits per axis."""
-        s = self.side
-        grid_q = q.reshape(-1, self.num_heads, s, s, self.head_dim)  # (B', heads, row, column, d)
-        rel_h = grid_q @ self.rel_pos_h[self.offsets].transpose(1, 2)  # (row, d, key row)
-        rel_w = grid_q.transpose(2, 3) @ self.rel_pos_w[self.offsets].transpose(1, 2)  # (column, d, key column)
-        rel = torch.cat([rel_h, rel_w.transpose(2, 3)], dim=-1)
-        return torch.cat([q * self.head_dim**-0.5, rel.reshape(-1, self.num_heads, s * s, 2 * s)], dim=-1)
+        """(B', s, s, D) -> (B', s*s, heads, d + 2s): the query, then its relative-position logits per axis."""
+        s, d = self.side, self.head_dim
+        unscaled = d**0.5
+        rows = q.reshape(-1, s, s * self.num_heads, d)  # (B', row, column and head, d)
+        columns = q.transpose(1, 2).reshape(-1, s, s * self.num_heads, d)  # (B', column, row and head, d)
+        rel_h = rows @ (self.rel_pos_h[self.offsets] * unscaled).transpose(1, 2)  # (row, d, key row)
+        rel_w = columns @ (self.rel_pos_w[self.offsets] * unscaled).transpose(1, 2)  # (column, d, key column)
+        grid = (-1, s, s, self.num_heads, s)
+        rel_w = rel_w.reshape(grid).transpose(1, 2)
+        parts = [q.reshape(-1, s, s, self.num_heads, d), rel_h.reshape(grid), rel_w]
+        return torch.cat(parts, dim=-1).reshape(-1, s * s, self.num_heads, d + 2 * s)
 
     def _extend_key(self, k: Tensor) -> Tensor:
-        return torch.cat([k, self.key_onehot.expand(k.shape[0], self.num_heads, self.side**2, 2 * self.side)], dim=-1)
+        """(B', s, s, D) -> (B', s*s, heads, d + 2s): the key, then its own row and column, one-hot."""
+        heads, tokens = self.num_heads, self.side**2
+        position = self.key_onehot.expand(k.shape[0], tokens, heads, 2 * self.side)
+        return torch.cat([k.reshape(-1, tokens, heads, self.head_dim), position], dim=-1)
 
 
 def _key_onehot(side: int) -> Tensor:
-    """(1, 1, side^2, 2*side): row and column of every key, one-hot."""
+    """(1, side^2, 1, 2*side): row and column of every key, one-hot."""
     eye = torch.eye(side)
     rows = eye[:, None, :].expand(side, side, side)
     columns = eye[None, :, :].expand(side, side, side)
-    return torch.cat([rows, columns], dim=-1).flatten(0, 1)[None, None]
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1)[None, :, None]

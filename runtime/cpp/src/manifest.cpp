@@ -70,7 +70,8 @@ std::string tensor(const json::Value& item) {
 
 GraphEntry graph(const json::Value& graphs, const char* name) {
     const json::Value& content = graphs.at(name);
-    GraphEntry entry{content.at("file").string("file"), {name, {}, {}, {}}};
+    const json::Value* cpu_file = content.find("cpu_file");
+    GraphEntry entry{content.at("file").string("file"), {name, {}, {}, {}}, cpu_file ? cpu_file->string("cpu_file") : ""};
     for (const json::Value& item : content.at("inputs").array("inputs")) {
         auto& inputs = item.at("optional").boolean("optional") ? entry.spec.optional_inputs : entry.spec.inputs;
         inputs.push_back(tensor(item));
@@ -156,9 +157,11 @@ void verify(const fs::path& bundle, const FileEntry& entry) {
 }
 
 void require_listed(const Manifest& manifest, const GraphEntry& graph) {
-    const bool listed = std::any_of(manifest.files.begin(), manifest.files.end(),
-                                    [&](const FileEntry& entry) { return entry.name == graph.file; });
-    if (!listed) invalid(concat("graph file '", graph.file, "' is not in its list of hashed files"));
+    for (const std::string& file : {graph.file, graph.cpu_file}) {
+        const bool listed = std::any_of(manifest.files.begin(), manifest.files.end(),
+                                        [&](const FileEntry& entry) { return entry.name == file; });
+        if (!listed && !file.empty()) invalid(concat("graph file '", file, "' is not in its list of hashed files"));
+    }
 }
 
 }  // namespace

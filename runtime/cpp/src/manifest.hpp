@@ -22,6 +22,11 @@ struct FileEntry {
 struct GraphEntry {
     std::string file;
     GraphSpec spec;
+    std::string cpu_file;  // the same graph for ONNX Runtime's CPU provider; empty if there is none
+
+    const std::string& file_for(const std::string& providers) const {
+        return providers == "cpu" && !cpu_file.empty() ? cpu_file : file;
+    }
 };
 
 struct Manifest {

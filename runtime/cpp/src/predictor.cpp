@@ -78,8 +78,8 @@ Model::Model(const std::filesystem::path& bundle, const std::string& onnxruntime
     : manifest_(load_manifest(bundle)),
       prompts_per_call_(prompts_per_call),
       ort_(Ort::load(onnxruntime)),
-      encoder_(ort_, bundle / manifest_.image_encoder.file, manifest_.image_encoder.spec, config),
-      decoder_(ort_, bundle / manifest_.mask_decoder.file, manifest_.mask_decoder.spec, config) {}
+      encoder_(ort_, bundle / manifest_.image_encoder.file_for(config.providers), manifest_.image_encoder.spec, config),
+      decoder_(ort_, bundle / manifest_.mask_decoder.file_for(config.providers), manifest_.mask_decoder.spec, config) {}
 
 EncodedImage Model::encode(const ImageView& image) const {
     require_image(image);

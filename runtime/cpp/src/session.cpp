@@ -79,6 +79,7 @@ OrtOwned<OrtSessionOptions> session_options(const Ort& ort, const SessionConfig&
     auto owned = ort.own(options);
     ort.check(ort.api->SetIntraOpNumThreads(options, config.threads), "setting threads", SAMHQ_ERROR_CONFIG);
     ort.check(ort.api->SetSessionLogSeverityLevel(options, ORT_LOGGING_LEVEL_ERROR), "setting the log level");
+    ort.check(ort.api->DisableMemPattern(options), "setting memory patterns");  // as the Python runtime, and leaner
     const std::string device = std::to_string(config.device_id);
     for (const std::string& name : split_providers(config.providers)) {
         require_available(ort, name);

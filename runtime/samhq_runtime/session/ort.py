@@ -148,6 +148,7 @@ def _load(path: Path, options: Mapping[str, Mapping[str, str]], *, threads: int)
     """The session; plug-in providers are registered first."""
     session_options = ort.SessionOptions()
     session_options.intra_op_num_threads = threads
+    session_options.enable_mem_pattern = False  # its one block for all activations is larger than the arena's own reuse
     session_options.log_severity_level = 3  # its warnings are about its own optimiser, not the user's doing
     available = ort.get_available_providers()
     built_in: list[tuple[str, dict[str, str]]] = []

@@ -1,0 +1,128 @@
+"""Attention as ONNX Runtime's own operator: the pass, and the second form of the encoder in a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from conftest import export, rehash
+
+from samhq_exporter.onnx_files import save_with_cpu_form
+from samhq_exporter.passes.fuse_attention import fuse_attention
+from samhq_runtime import Bundle, Predictor, load_bundle
+from samhq_runtime.contract import IMAGE_ENCODER
+from samhq_runtime.errors import BundleError, ParityError
+from samhq_runtime.session import open_session
+
+HEADS, WIDTH, VALUE_WIDTH = 2, 5, 3
+
+
+def attention(
+    *, softmax_axis: int = -1, key_order: tuple[int, ...] = (0, 2, 3, 1), heads: int | str = HEADS
+) -> ir.Model:
+    """softmax(Q K^T) V from (B, tokens, heads, width) and back."""
+    text = f"""
+        <ir_version: 9, opset_import: ["" : 20]>
+        graph (float[b,7,{heads},{WIDTH}] q, float[b,7,{heads},{WIDTH}] k, float[b,7,{heads},{VALUE_WIDTH}] v)
+            => (float[b,7,{heads},{VALUE_WIDTH}] out) {{
+            q1 = Transpose <perm=[0,2,1,3]> (q)
+            k1 = Transpose <perm={list(key_order)}> (k)
+            v1 = Transpose <perm=[0,2,1,3]> (v)
+            scores = MatMul (q1, k1)
+            weights = Softmax <axis={softmax_axis}> (scores)
+            pooled = MatMul (weights, v1)
+            out = Transpose <perm=[0,2,1,3]> (pooled)
+        }}"""
+    return ir.from_onnx_text(text)
+
+
+def test_the_operator_computes_the_same(tmp_path: Path) -> None:
+    model = attention()
+    rng = np.random.default_rng(0)
+    feeds = {
+        name: rng.normal(size=(2, 7, HEADS, width)).astype(np.float32)
+        for name, width in (("q", WIDTH), ("k", WIDTH), ("v", VALUE_WIDTH))
+    }
+    expected = run(model, feeds, tmp_path)
+    assert fuse_attention(model) == 1
+    assert [node.op_type for node in model.graph if node.op_type in ("Softmax", "Transpose", "MatMul")] == []
+    np.testing.assert_allclose(run(model, feeds, tmp_path), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        attention(softmax_axis=1),  # not over keys
+        attention(key_order=(0, 2, 1, 3)),  # not Q K^T (nor a valid product, but the pass does not know)
+        attention(heads="h"),  # the operator needs their number
+    ],
+)
+def test_what_is_no_attention_stays(other: ir.Model) -> None:
+    before = [node.op_type for node in other.graph]
+    assert fuse_attention(other) == 0
+    assert [node.op_type for node in other.graph] == before
+
+
+def run(model: ir.Model, feeds: dict[str, np.ndarray], folder: Path) -> np.ndarray:
+    ir.save(model, folder / "model.onnx")
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)[0]
+
+
+def test_both_forms_share_weights_and_agree(tiny_bundle: Bundle) -> None:
+    entry = tiny_bundle.manifest.graphs[IMAGE_ENCODER]
+    assert entry.cpu_file == "image_encoder.cpu.onnx"
+    assert {entry.file, entry.cpu_file, f"{entry.file}.data"} <= tiny_bundle.manifest.files.keys()
+    forms = [ir.load(tiny_bundle.path / file) for file in (entry.file, entry.cpu_file)]
+    assert [sum(node.domain == "com.microsoft" for node in form.graph) for form in forms] == [0, 4]
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 128, 128)).astype(np.float32)
+    with (
+        open_session(tiny_bundle.path / entry.file, entry.spec) as portable,
+        tiny_bundle.open(IMAGE_ENCODER) as cpu,
+    ):
+        expected, got = portable({"input_image": pixels}), cpu({"input_image": pixels})
+    for name, array in expected.items():
+        assert np.abs(got[name] - array).max() <= 1e-5 * np.ptp(array)
+        assert not np.array_equal(got[name], array)  # so it was the other file
+
+
+def test_only_graphs_that_compute_in_float32_have_the_second_form(demo_bundle_fp16: Bundle) -> None:
+    assert demo_bundle_fp16.manifest.graphs[IMAGE_ENCODER].cpu_file is None
+    assert "cpu_file" not in json.loads((demo_bundle_fp16.path / "manifest.json").read_text())["graphs"][IMAGE_ENCODER]
+
+
+def test_a_graph_without_attention_is_one_file(tmp_path: Path) -> None:
+    assert save_with_cpu_form(attention(softmax_axis=1), tmp_path / "graph.onnx") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["graph.onnx"]
+
+
+def test_a_wrong_second_form_fails_the_export(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fuse_wrongly(model: ir.Model) -> int:
+        count = fuse_attention(model)
+        for node in model.graph:
+            if node.domain == "com.microsoft":
+                node.attributes["scale"] = ir.AttrFloat32("scale", 0.5)
+        return count
+
+    monkeypatch.setattr("samhq_exporter.onnx_files.fuse_attention", fuse_wrongly)
+    with pytest.raises(ParityError, match="image_embeddings"):
+        export(tiny_checkpoint, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_second_form_is_hashed(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    bundle = export(tiny_checkpoint, tmp_path / "bundle").path
+    content = (bundle / "image_encoder.cpu.onnx").read_bytes()
+    (bundle / "image_encoder.cpu.onnx").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BundleError, match=r"image_encoder\.cpu\.onnx: damaged"):
+        load_bundle(bundle)
+    (bundle / "image_encoder.cpu.onnx").write_bytes(b"")
+    rehash(bundle)
+    with pytest.raises(BundleError, match=r"image_encoder\.cpu\.onnx: ONNX Runtime cannot load it"):
+        Predictor(bundle)
