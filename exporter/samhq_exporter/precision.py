@@ -15,8 +15,8 @@ class PrecisionPolicy:
         compute: type of all that is not named below.
         fp32_islands: stated islands: operator types, node-name fragments that start with `/`, or globs. They keep what
             half precision breaks whatever the range: statistics and exponentials (LayerNorm, Softmax), large angles
-            (positional encoding), near-ties that flip the choice of a mask (IoU head), the final sum over features, and the
-            scores by which every image token first meets the prompt.
+            (positional encoding), near-ties that flip the choice of a mask (IoU head), the final sum over features, and
+            the scores by which image tokens first meet the prompt.
         keep_fp32: islands the user asked for, in the same notation.
         measured_islands: nodes whose measured values do not fit the compute type, and the largest of those values.
         int8_layers: products of int8 operands, and the calibrated scale of each that is an activation.
