@@ -21,9 +21,11 @@ import numpy as np
 from contenders.cold_start import cold_start
 from contenders.process import Contender, ContenderFailed, Entry, child_environment, duel
 from contenders.scene import Scene
-from contenders.table import report, write_between_markers
+from contenders.table import report
+from markers import require_markers, write_between_markers
 
 from samhq_runtime.bench.machine import LIBRARIES, describe_machine
+from samhq_runtime.bench.results import write_whole
 from samhq_runtime.bench.stats import ratio_of_medians
 
 _PEER_LIBRARIES = ("torch", "segment-anything-hq", "transformers", "optimum-onnx")
@@ -45,27 +47,37 @@ _OURS = Entry("ours", "ours")
 
 def main() -> None:
     options = _parse()
+    if options.docs:
+        require_markers(options.docs, "peers")
     with tempfile.TemporaryDirectory() as temporary:
         scene = _scene(options, options.work or Path(temporary))
         results = json.loads(options.output.read_text()) if options.output and options.output.exists() else {}
-        results.update(variant=options.variant, threads=options.threads)
-        results["machine"] = describe_machine(libraries=LIBRARIES + _PEER_LIBRARIES)
+        place = {"variant": options.variant, "threads": options.threads}
+        place["machine"] = describe_machine(libraries=LIBRARIES + _PEER_LIBRARIES)
+        if results and any(results[key] != place[key] for key in ("variant", "threads")):
+            raise SystemExit(
+                f"{options.output}: holds results of another variant or number of threads; name another file"
+            )
+        if results and results["machine"]["cpu"]["model"] != place["machine"]["cpu"]["model"]:
+            raise SystemExit(f"{options.output}: was measured on another processor; name another file")
+        results.update(place)
         for section in options.only:
             known = results.setdefault("sections", {}).get(section)
             results["sections"][section] = _merged(known, _measure(section, scene, options))
             if options.output:
-                _write(options.output, results)
+                write_whole(options.output, lambda partial: partial.write_text(json.dumps(results, indent=1) + "\n"))
     print(report(results))
     if options.docs:
-        write_between_markers(options.docs, report(results))
+        write_between_markers(options.docs, "peers", report(results))
 
 
 def _merged(known: Any, measured: Any) -> Any:
     """What was measured now, and before it the opponents that only an earlier run measured."""
     if not known or "opponents" not in known:
         return measured
-    names = {row["name"] for row in measured["opponents"]}
-    return {"opponents": [row for row in known["opponents"] if row["name"] not in names] + measured["opponents"]}
+    pairs = [(row["champion"], row["name"]) for row in measured["opponents"]]
+    kept = [row for row in known["opponents"] if (row["champion"], row["name"]) not in pairs]
+    return {"opponents": kept + measured["opponents"]}
 
 
 def _measure(section: str, scene: Scene, options: argparse.Namespace) -> Any:
@@ -75,29 +87,32 @@ def _measure(section: str, scene: Scene, options: argparse.Namespace) -> Any:
         return machine_rates(options.threads)
     if section == "cold start":
         return cold_start([p for p in (options.demo_bundle, options.bundle) if p], options.threads)
-    opponents = [*_PEERS[section], *_own_variants(section, options)]
+    duels = [(_OURS, peer) for peer in _PEERS[section]]
     if section == "encoder" and options.optimum_python:
-        opponents.append(Entry("optimum-onnx (SAM, no HQ)", "optimum_onnx", str(options.optimum_python)))
-    rows = [_row(entry, section, scene, options) for entry in opponents if _chosen(entry, options)]
+        duels.append((_OURS, Entry("optimum-onnx (SAM, no HQ)", "optimum_onnx", str(options.optimum_python))))
+    for variant in _own_variants(section, options):
+        duels += [(variant, _OURS)] + [(variant, _ALL_PEERS[0])] * (section == "encoder")
+    rows = [_row(*pair, section, scene, options) for pair in duels if _chosen(pair, options)]
     return {"opponents": rows}
 
 
-def _row(opponent: Entry, job: str, scene: Scene, options: argparse.Namespace) -> dict[str, Any]:
-    """Ours against one opponent; a contender that cannot run is a row that says why."""
+def _row(champion: Entry, opponent: Entry, job: str, scene: Scene, options: argparse.Namespace) -> dict[str, Any]:
+    """One duel; a contender that cannot run is a row that says why."""
     rounds, calls, warm_ups = _SECTIONS[job]
-    print(f"{job}: ours and {opponent.name}", file=sys.stderr)
+    print(f"{job}: {champion.name} and {opponent.name}", file=sys.stderr)
+    names = {"champion": champion.name, "name": opponent.name}
     try:
         _prepare(opponent, scene)
-        opponent_scene = _bundle_scene(opponent, scene, options)
-        with Contender(_OURS, job, scene) as ours, Contender(opponent, job, opponent_scene) as theirs:
+        scenes = [_bundle_scene(entry, scene, options) for entry in (champion, opponent)]
+        with Contender(champion, job, scenes[0]) as ours, Contender(opponent, job, scenes[1]) as theirs:
             duel((ours, theirs), rounds=options.rounds or rounds, calls=calls, warm_ups=warm_ups)
             agreement = _agreement(ours, theirs)
     except ContenderFailed as e:
         print(f"  {e}", file=sys.stderr)
-        return {"name": opponent.name, "failed": str(e)}
+        return {**names, "failed": str(e)}
     ratio = ratio_of_medians(theirs.seconds, ours.seconds)
     row = {
-        "name": opponent.name,
+        **names,
         "ours": _facts(ours),
         "theirs": _facts(theirs),
         "times_faster": {"value": ratio.value, "low": ratio.low, "high": ratio.high},
@@ -136,9 +151,9 @@ def _own_variants(section: str, options: argparse.Namespace) -> list[Entry]:
     return [Entry(name, "ours") for name in names]
 
 
-def _bundle_scene(opponent: Entry, scene: Scene, options: argparse.Namespace) -> Scene:
+def _bundle_scene(entry: Entry, scene: Scene, options: argparse.Namespace) -> Scene:
     """The scene of our int8 variant differs in its bundle, so it has a folder of its own."""
-    if opponent.name != "ours int8":
+    if entry.name != "ours int8":
         return scene
     other = Scene(**{**vars(scene), "folder": scene.folder / "int8", "bundle": options.int8_bundle.resolve()})
     other.write()
@@ -164,7 +179,8 @@ def _prepare(opponent: Entry, scene: Scene) -> None:
         text=True,
     )
     if child.returncode:
-        raise ContenderFailed(f"{opponent.name}: its export failed: {child.stderr.strip().splitlines()[-1]}")
+        said = child.stderr.strip().splitlines() or [f"status {child.returncode}"]
+        raise ContenderFailed(f"{opponent.name}: its export failed: {said[-1]}")
 
 
 def _scene(options: argparse.Namespace, folder: Path) -> Scene:
@@ -179,15 +195,8 @@ def _scene(options: argparse.Namespace, folder: Path) -> Scene:
     return scene
 
 
-def _chosen(entry: Entry, options: argparse.Namespace) -> bool:
-    return not options.peers or entry.name in options.peers
-
-
-def _write(path: Path, results: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(results, indent=1) + "\n")
-    partial.replace(path)
+def _chosen(pair: tuple[Entry, Entry], options: argparse.Namespace) -> bool:
+    return not options.peers or any(entry.name in options.peers for entry in pair)
 
 
 def _parse() -> argparse.Namespace:

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from samhq_runtime.bench.cases import DECODER, ENCODER, END_TO_END, Limits, plan
+from samhq_runtime.bench.cases import DECODER, ENCODER, END_TO_END, Case, Limits, plan
 from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.bench.plot import require_matplotlib
 from samhq_runtime.bench.results import write_whole
 from samhq_runtime.bench.runner import run_cases
 from samhq_runtime.bench.sample_image import sample_image
+from samhq_runtime.errors import BenchmarkError
 from samhq_runtime.image_io import write_png
 from samhq_runtime.tables import format_table
 
@@ -48,14 +49,7 @@ def main() -> None:
         cases = [case for case in cases if case.measure != ENCODER]
         if ENCODER in measures:
             cases += plan([options.bundle], providers=["cpu"], measures=[ENCODER], prompts=[1], images=options.images)
-        rows = run_cases(
-            cases,
-            image=picture,
-            limits=Limits(warm_ups=1, repeats=7, seconds=options.seconds),
-            threads=options.threads,
-            cold_starts=1,
-            notice=lambda text: print(text, file=sys.stderr),
-        )
+        rows = [row for case in cases for row in _measured(case, picture, options)]
     series = {name: _series(rows, *_SERIES[name]) for name in options.series}
     if options.output:
         results = {"machine": describe_machine(), "series": series}
@@ -63,6 +57,22 @@ def main() -> None:
     if options.plot:
         _plot(series, options.plot)
     print(_table(series))
+
+
+def _measured(case: Case, picture: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The row of one size; none, and the reason on stderr, if it does not fit this machine."""
+    try:
+        return run_cases(
+            [case],
+            image=picture,
+            limits=Limits(warm_ups=1, repeats=7, seconds=options.seconds),
+            threads=options.threads,
+            cold_starts=1,
+            notice=lambda text: print(text, file=sys.stderr),
+        )
+    except BenchmarkError as e:
+        print(f"  left out: {e}", file=sys.stderr)
+        return []
 
 
 def _series(rows: list[dict[str, Any]], measure: str, size: str, fixed_part: str) -> dict[str, Any]:

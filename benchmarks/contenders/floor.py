@@ -21,6 +21,7 @@ _COPY_BYTES = 256 << 20
 _REPEATS = 7
 _FLOAT = 4
 _TOKENS = 8  # IoU token, four SAM mask tokens, HQ token, two box corners
+_HEADS = 8
 _DECONV = 4  # a 2 x 2 deconvolution of stride 2 has four weights per input pixel
 _CONV = 9
 
@@ -67,14 +68,17 @@ def decoder_work(arch: Architecture, prompts: int, *, mask_hw: tuple[int, int]) 
     """`prompts` box prompts of one image to one boolean mask each."""
     tokens, dim = arch.embedding_size**2, arch.embed_dim
     inner = dim // 2  # cross attention works on half the channels
-    # Per layer: keys and values of the image, then its queries and outputs; last, keys and values once more.
-    projections = (4 * arch.decoder_depth + 2) * 2 * tokens * dim * inner
-    attention = (2 * arch.decoder_depth + 1) * 4 * _TOKENS * tokens * inner
+    # Image tokens meet prompt tokens twice per layer, and once more at the end. Either the image tokens are projected
+    # (keys and values, or queries and outputs), or the projections move to the side of the prompt tokens, which then
+    # are as wide as the image tokens, once per head. Counted is the smaller.
+    projected = 2 * 2 * tokens * dim * inner + 4 * _TOKENS * tokens * inner
+    moved = 2 * 2 * tokens * dim * _HEADS * _TOKENS
+    attention = (2 * arch.decoder_depth + 1) * min(projected, moved)
     upscaling = 2 * tokens * _DECONV * (dim * dim // 4 + _DECONV * (dim // 4) * (dim // 8))
     pixels = (4 * arch.embedding_size) ** 2
     hq = 2 * pixels * _CONV * (dim // 8 * dim // 4 + dim // 4)  # 3x3, then its linear successor contracted
     products = 2 * pixels * 2 * (dim // 8)
-    per_prompt = projections + attention + upscaling + hq + products
+    per_prompt = attention + upscaling + hq + products
     masks = prompts * mask_hw[0] * mask_hw[1]  # one byte a pixel
     return Work(prompts * per_prompt, _FLOAT * _feature_values(arch) + masks)
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from official import declare_torchvision_operators  # tests/official.py
 from torch.nn import functional as F
-from transformers import SamHQConfig, SamHQModel
 
-from .scene import PICTURE_HW, Scene
+declare_torchvision_operators()
+from transformers import SamHQConfig, SamHQModel  # noqa: E402
+
+from .scene import PICTURE_HW, Scene  # noqa: E402
 
 _SIDE = 1024
 

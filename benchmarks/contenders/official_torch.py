@@ -20,8 +20,7 @@ def load(contender: str, job: str, scene: Scene) -> Callable[[], Any]:
     sam = official_sam(scene)
     predictor = SamPredictor(sam)
     if contender.endswith("compile"):
-        sam.image_encoder.compile()
-        sam.mask_decoder.compile()
+        (sam.image_encoder if kind == "encoder" else sam.mask_decoder).compile()
     if kind == "encoder":
         input_image = torch.from_numpy(np.load(scene.input_image))
         return torch.inference_mode()(lambda: sam.image_encoder(input_image)[0].numpy())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from samhq_exporter.architecture import VARIANTS
@@ -11,7 +10,6 @@ from samhq_runtime.tables import format_table
 from .floor import Work, decoder_work, encoder_work
 from .scene import PICTURE_HW
 
-BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
 _TITLES = {
     "encoder": "image encoder, one image",
     "decoder:1": "decoder and mask at 1200 x 1800, 1 prompt",
@@ -39,44 +37,37 @@ def report(results: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def write_between_markers(path: Path, text: str) -> None:
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def _section(job: str, section: dict[str, Any], rates: dict[str, float] | None, variant: str) -> str:
     count = int(job.partition(":")[2] or 1)
     per = count if job == "decoder:32" else 1
-    rows = [_opponent(row, per) for row in section["opponents"]]
-    header = ("against", "ours", "theirs", "times faster", "same result", "our peak", "their peak")
-    # No memory of decoders: our process has also encoded the picture, most of theirs have not.
-    shown = slice(-2) if job.startswith("decoder") else slice(None)
-    table = format_table(header[shown], [row[shown] for row in rows])
-    measured = [row["ours"]["median_seconds"] for row in section["opponents"] if "ours" in row]
     work = _work(job, count, variant)
-    if not (rates and measured and work):
+    floor = work.seconds(rates) if work and rates else None
+    header = ["", "against", "it", "the other", "times faster", "same result"]
+    if floor:
+        header += ["over floor", "other's"]
+    if not job.startswith("decoder"):  # our process has also encoded the picture there, most of theirs have not
+        header += ["peak", "other's", "times smaller"]
+    rows = [_row(row, per, floor, job) for row in section["opponents"]]
+    table = format_table(header, [row + [""] * (len(header) - len(row)) for row in rows])
+    if not work or not floor:
         return table
-    floor = work.seconds(rates)
-    return (
-        f"{table}\n\nFloor: {work.flops / per / 1e9:.1f} GFLOP and {work.bytes / per / 1e6:.0f} MB, "
-        f"{_milliseconds(floor / per)}; ours takes {min(measured) / floor:.2f} times as long."
-    )
+    amount = f"{work.flops / per / 1e9:.1f} GFLOP and {work.bytes / per / 1e6:.0f} MB"
+    return f"{table}\n\nFloor: {amount}, {_seconds(floor / per)}."
 
 
-def _opponent(row: dict[str, Any], per: int) -> tuple[str, ...]:
+def _row(row: dict[str, Any], per: int, floor: float | None, job: str) -> list[str]:
+    champion = row["champion"]
     if "failed" in row:
-        return (row["name"], "", "", "could not run", "", "", "")
+        return [champion, row["name"], "", "", "could not run"]
     ours, theirs, faster = row["ours"], row["theirs"], row["times_faster"]
-    return (
-        row["name"],
-        _milliseconds(ours["median_seconds"] / per),
-        _milliseconds(theirs["median_seconds"] / per),
-        f"{faster['value']:.2f} ({faster['low']:.2f}-{faster['high']:.2f})",
-        _same(row["agreement"]),
-        _gigabytes(ours),
-        _gigabytes(theirs),
-    )
+    seconds = ours["median_seconds"], theirs["median_seconds"]
+    cells = [champion, row["name"], *(_seconds(s / per) for s in seconds)]
+    cells += [f"{faster['value']:.2f} ({faster['low']:.2f}-{faster['high']:.2f})", _same(row["agreement"])]
+    if floor:
+        cells += [f"{s / floor:.2f}" for s in seconds]
+    if not job.startswith("decoder"):
+        cells += [_gigabytes(ours), _gigabytes(theirs), f"{theirs['peak_mb'] / ours['peak_mb']:.1f}"]
+    return cells
 
 
 def _gigabytes(facts: dict[str, Any]) -> str:
@@ -107,7 +98,7 @@ def _cold(rows: list[dict[str, Any]]) -> str:
     return format_table(("bundle", "in all", "Python", "imports", "load", "first mask", "peak memory"), body)
 
 
-def _milliseconds(seconds: float) -> str:
+def _seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 

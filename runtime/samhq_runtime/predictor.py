@@ -21,6 +21,7 @@ from .session import ProviderOptions, Tensor
 from .upscale import upscale, upscale_masks
 
 Float32 = NDArray[np.float32]
+PROMPTS_PER_CALL = 8
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Predictor:
         threads: int = 0,
         provider_options: ProviderOptions | None = None,
         hq_token: ArrayLike | Path | None = None,
-        prompts_per_call: int = 8,
+        prompts_per_call: int = PROMPTS_PER_CALL,
     ) -> None:
         """Open a bundle.
 

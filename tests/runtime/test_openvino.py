@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import export
 
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER
@@ -105,6 +106,15 @@ def test_refused(tiny_bundle: Bundle, providers: tuple[str, ...], error: type[Ex
         pytest.skip("this machine has an NPU")
     with pytest.raises(error, match=complaint):
         tiny_bundle.open(MASK_DECODER, providers=providers)
+
+
+def test_int8_graphs(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Quantised by Q/DQ pairs in the graph, so there is nothing to ask OpenVINO for."""
+    bundle = export(tiny_checkpoint, tmp_path / "bundle", precision="int8")
+    image = np.random.default_rng(0).standard_normal((1, 3, 128, 128), dtype=np.float32)
+    with bundle.open(IMAGE_ENCODER) as expected, bundle.open(IMAGE_ENCODER, providers=("openvino",)) as session:
+        feeds = {"input_image": image}
+        assert close(session(feeds)["image_embeddings"], expected(feeds)["image_embeddings"], 0.05)
 
 
 def test_damaged_or_other_graph(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ END_TO_END = "end to end"
 MEASURES = {
     COLD_START: "a new process, up to the first mask: imports, loading and hashing the bundle, one image, one box",
     ENCODER: "`image_encoder` alone, `images` at once",
-    DECODER: "`mask_decoder` alone, `prompts` at once, spread over `images`",
+    DECODER: "`mask_decoder` alone, `prompts` (in groups of 8) spread over `images`",
     END_TO_END: "image file to boolean masks of `prompts` boxes, at the size of the image",
 }
 
@@ -30,6 +30,11 @@ class Case:
     measure: str
     prompts: int = 1
     images: int = 1
+
+    @property
+    def items(self) -> int:
+        """What throughput and energy count in one call: images, or prompts of the decoder."""
+        return {ENCODER: self.images, DECODER: self.prompts}.get(self.measure, 1)
 
     def __str__(self) -> str:
         sizes = {COLD_START: "", ENCODER: f", {self.images} images", END_TO_END: f", {self.prompts} prompts"}

@@ -11,6 +11,7 @@ from ..errors import BenchmarkError, ConfigError
 from .cases import MEASURES, Limits, plan
 
 _IMAGE_HW = (1200, 1800)
+_PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -137,6 +138,8 @@ def _require_sense(options: argparse.Namespace) -> None:
         raise ConfigError(f"unknown measure {', '.join(unknown)}; choose from {', '.join(MEASURES)}")
     if options.cold_starts < 1:
         raise ConfigError(f"--cold-starts: got {options.cold_starts}, expected 1 or more")
+    if options.plot and options.plot.suffix.lower() not in _PLOT_SUFFIXES:
+        raise ConfigError(f"--plot {options.plot}: expected a file that ends with {', '.join(_PLOT_SUFFIXES)}")
     for path in (options.output, options.plot):
         if path and not path.parent.is_dir():
             raise ConfigError(f"{path}: its folder does not exist; nothing was measured")

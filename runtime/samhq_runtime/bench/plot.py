@@ -8,7 +8,6 @@ from typing import Any
 
 from ..errors import BackendUnavailable
 from .cases import COLD_START, MEASURES
-from .report import items_per_call
 from .results import write_whole
 
 
@@ -59,7 +58,7 @@ def _lines(axes: Any, rows: list[Any]) -> None:
         groups.setdefault(f"{row['bundle']}, {row['provider']}{images}", []).append(row)
     for name, members in groups.items():
         sizes = [row["images"] if row["measure"] == "encoder" else row["prompts"] for row in members]
-        p50, p90 = ([row[p] / items_per_call(row) * 1000 for row in members] for p in ("p50", "p90"))
+        p50, p90 = ([row[p] / row["items"] * 1000 for row in members] for p in ("p50", "p90"))
         above = [max(0.0, high - middle) for high, middle in zip(p90, p50, strict=True)]
         axes.errorbar(sizes, p50, yerr=[[0.0] * len(p50), above], marker="o", capsize=3, label=name)
     axes.set_xlabel("images at once" if rows[0]["measure"] == "encoder" else "prompts at once")

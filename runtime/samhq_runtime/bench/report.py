@@ -22,17 +22,11 @@ def report(results: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def items_per_call(row: Mapping[str, Any]) -> int:
-    """What throughput counts in one call: images, or prompts of the decoder."""
-    sizes = {ENCODER: row["images"], DECODER: row["prompts"]}
-    return sizes.get(row["measure"], 1)
-
-
 def _timed(measure: str, rows: list[Any]) -> str:
     header = ["case", "p50 ms", "p90 ms", "p99 ms", _UNITS[measure], "load s", "memory MB", "its peak MB"]
     devices = any(row["gpu_bytes"] is not None for row in rows)
-    meters = sorted({name for row in rows for name in row["joules_per_call"]})
-    header += ["GPU MB"] * devices + [f"J/call, {name}" for name in meters]
+    meters = sorted({name for row in rows for name in row["joules_per_item"]})
+    header += ["GPU MB"] * devices + [f"J/{_UNITS[measure].removesuffix('s/s')}, {name}" for name in meters]
     body = []
     for row in rows:
         sizes = {
@@ -42,10 +36,10 @@ def _timed(measure: str, rows: list[Any]) -> str:
         }
         line = [f"{row['bundle']}, {row['provider']}, {sizes[measure]}"]
         line += [f"{row[name] * 1000:.1f}" for name in ("p50", "p90", "p99")]
-        line += [f"{items_per_call(row) / row['mean']:.2f}", f"{row['load_seconds']:.2f}"]
+        line += [f"{row['items_per_second']:.2f}", f"{row['load_seconds']:.2f}"]
         line += [_megabytes(row["host_bytes"][name]) for name in ("after_load", "peak_work")]
         line += [_megabytes(row["gpu_bytes"])] * devices
-        body.append([*line, *(f"{row['joules_per_call'].get(name, float('nan')):.3f}" for name in meters)])
+        body.append([*line, *(f"{row['joules_per_item'].get(name, float('nan')):.3f}" for name in meters)])
     return format_table(header, body)
 
 

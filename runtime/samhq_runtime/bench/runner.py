@@ -47,8 +47,15 @@ def run_cases(
             answer = _join_cold_starts([_run(case, job) for _ in range(cold_starts)])
         else:
             answer = _run(case, job)
-        rows.append({**asdict(case), "bundle": Path(case.bundle).name, **answer})
+        rows.append(_row(case, answer))
     return rows
+
+
+def _row(case: Case, answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer, with throughput and energy per image (per prompt of a decoder)."""
+    joules = {name: value / case.items for name, value in answer.pop("joules_per_call", {}).items()}
+    throughput = {"items_per_second": case.items / answer["mean"], "joules_per_item": joules}
+    return {**asdict(case), "bundle": Path(case.bundle).name, "items": case.items, **answer, **throughput}
 
 
 def _run(case: Case, job: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_READY = time.monotonic()  # Python runs and the standard library is imported; nothing of ours is
+_READY = time.monotonic()  # Python runs, and `samhq_runtime` itself is imported, with numpy
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from ..bundle import load_bundle
 from ..contract import IMAGE_ENCODER, MASK_DECODER, Array, TensorSpec
 from ..image_io import read_image
 from ..masks import mask_weights
-from ..predictor import Predictor
+from ..predictor import PROMPTS_PER_CALL, Predictor
 from ..prompts import encode_prompts
 from .cases import DECODER, ENCODER, END_TO_END, Case
 from .sample_image import sample_boxes
@@ -23,11 +23,14 @@ def _encoder(case: Case, image: Path, threads: int) -> Callable[[], object]:
     bundle = load_bundle(case.bundle)
     session = bundle.open(IMAGE_ENCODER, providers=(case.provider,), threads=threads)
     feeds = {spec.name: _values(spec, {"images": case.images}) for spec in session.spec.inputs}
-    return lambda: session(feeds)
+    return lambda: session.keep(feeds)  # the features stay where the decoder takes them
 
 
 def _decoder(case: Case, image: Path, threads: int) -> Callable[[], object]:
-    """The decoder without the encoder in memory, on seeded features: its time does not depend on their values."""
+    """The decoder without the encoder in memory, on seeded features: its time does not depend on their values.
+
+    More than `PROMPTS_PER_CALL` prompts are decoded in groups, as `Predictor` does.
+    """
     bundle = load_bundle(case.bundle)
     session = bundle.open(MASK_DECODER, providers=(case.provider,), threads=threads)
     side, low_res = bundle.manifest.sizes.image_size, bundle.manifest.sizes.low_res_size
@@ -40,16 +43,14 @@ def _decoder(case: Case, image: Path, threads: int) -> Callable[[], object]:
         image_size=side,
         low_res_size=low_res,
     )
-    given = {
-        **prompts.feeds(),
-        "image_index": np.arange(case.prompts, dtype=np.int64) % case.images,
-        "mask_weights": mask_weights(
-            multimask_output=False, hq_token_only=False, token_masks=bundle.manifest.sizes.token_masks
-        ),
-    }
-    specs = [spec for spec in session.spec.inputs if not spec.optional]
-    feeds = {s.name: given[s.name] if s.name in given else _values(s, {"images": case.images}) for s in specs}
-    return lambda: session(feeds)
+    weights = mask_weights(multimask_output=False, hq_token_only=False, token_masks=bundle.manifest.sizes.token_masks)
+    features = [s for s in session.spec.inputs if s.shape[0] == "images"]
+    shared = {s.name: _values(s, {"images": case.images}) for s in features} | {"mask_weights": weights}
+    groups = [
+        {**shared, **group.feeds(), "image_index": np.arange(len(group), dtype=np.int64) % case.images}
+        for group in prompts.split(PROMPTS_PER_CALL)
+    ]
+    return lambda: [session(feeds) for feeds in groups]
 
 
 def _end_to_end(case: Case, image: Path, threads: int) -> Callable[[], object]:
