@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import torch
 
 from samhq_exporter.architecture import Architecture
@@ -37,15 +39,34 @@ class Work:
 
 
 def machine_rates(threads: int) -> dict[str, float]:
-    """float32 GEMM rate (the better of torch's and numpy's) and copy bandwidth (bytes read plus written)."""
+    """float32 GEMM rate (the best of torch's, numpy's and ONNX Runtime's) and copy bandwidth (read plus written)."""
     if threads:
         torch.set_num_threads(threads)
     a, b, out = (np.ones((_GEMM, _GEMM), np.float32) for _ in range(3))
     at, bt, out_t = map(torch.from_numpy, (a, b, out))
-    gemm = min(_best(lambda: np.matmul(a, b, out=out)), _best(lambda: torch.mm(at, bt, out=out_t)))
+    session = _matmul_session(b, threads)
+    gemm = min(
+        _best(lambda: np.matmul(a, b, out=out)),
+        _best(lambda: torch.mm(at, bt, out=out_t)),
+        _best(lambda: session.run(None, {"a": a})),
+    )
     source, target = (torch.ones(_COPY_BYTES // _FLOAT) for _ in range(2))
     copy = _best(lambda: target.copy_(source))
     return {"flops_per_second": 2 * _GEMM**3 / gemm, "bytes_per_second": 2 * _COPY_BYTES / copy}
+
+
+def _matmul_session(b: np.ndarray, threads: int) -> ort.InferenceSession:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["a", "b"], ["c"])],
+        "matmul",
+        [onnx.helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, b.shape)],
+        [onnx.helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, b.shape)],
+        [onnx.numpy_helper.from_array(b, "b")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def encoder_work(arch: Architecture) -> Work:
