@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from .passes.fold_channel_norm import fold_channel_norm
 from .passes.fuse_attention import fuse_attention
 
 _INLINE_LIMIT = 1 << 30  # protobuf ends at 2 GiB; larger weights go to one `.data` file beside the graph
@@ -25,9 +26,9 @@ def save_with_cpu_form(model: ir.Model, path: Path) -> Path | None:
         The second file, or None if that provider has nothing better for this graph.
     """
     cpu_form = model.clone()
-    fused = fuse_attention(cpu_form)
-    save_graph(model, path, weights_beside=fused > 0)
-    if not fused:
+    changed = fuse_attention(cpu_form) + fold_channel_norm(cpu_form)
+    save_graph(model, path, weights_beside=changed > 0)
+    if not changed:
         return None
     weights = ir.load(path).graph.initializers
     for name, value in cpu_form.graph.initializers.items():

@@ -15,7 +15,7 @@ from torch import nn
 
 from samhq_runtime import __version__
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
-from samhq_runtime.contract import IMAGE_ENCODER, ModelSizes, image_encoder_spec, mask_decoder_spec
+from samhq_runtime.contract import ModelSizes, image_encoder_spec, mask_decoder_spec
 from samhq_runtime.engine import FLAVOURS, BuiltEngine, Progress, build_engines, no_progress
 from samhq_runtime.engine.flavour import load_tensorrt
 from samhq_runtime.errors import BackendUnavailable
@@ -163,7 +163,7 @@ def _write_graphs(
         spec = make_spec(sizes, embeddings_dtype=embeddings_dtype)
         graph, path, cpu_path = graphs[spec.name], folder / f"{spec.name}.onnx", None
         graph.model.producer_name, graph.model.producer_version = "samhq-export", __version__
-        if spec.name == IMAGE_ENCODER and graph.policy.compute == "float32":
+        if graph.policy.compute == "float32":
             cpu_path = save_with_cpu_form(graph.model, path)
         else:
             save_graph(graph.model, path)

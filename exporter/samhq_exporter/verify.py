@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,28 +93,42 @@ def verify(
         features = [t.numpy() for t in sam.encode_image(torch.from_numpy(input_image))]
     outputs = [tensor.name for tensor in manifest.graphs[IMAGE_ENCODER].spec.outputs]
     expected = dict(zip(outputs, features, strict=True))
-    encoder_entry = manifest.graphs[IMAGE_ENCODER]
-    got: dict[str, list[Array]] = {name: [] for name in expected}
-    want: dict[str, list[Array]] = {name: [] for name in expected}
-    for file in filter(None, (encoder_entry.file, encoder_entry.cpu_file)):  # the last one is what runs here
-        with open_session(bundle.path / file, encoder_entry.spec) as encode:
-            encoded = encode({"input_image": input_image})
-        for name, array in encoded.items():
-            got[name].append(array)
-            want[name].append(expected[name])
-    recorded = []
-    with bundle.open(MASK_DECODER) as decode:
-        for feeds in prompt_feeds(manifest.sizes, (image.shape[0], image.shape[1]), boxes):
-            decoded, references = decode({**encoded, **feeds}), _torch_decode(sam, expected, feeds)
-            for name, reference in references.items():
-                got.setdefault(name, []).append(decoded[name])
-                want.setdefault(name, []).append(reference)
-            if not feeds["has_mask_input"].any():  # mask prompts would take more room than all the rest
-                recorded.append(_recorded_case(feeds, references))
+    prompts = list(prompt_feeds(manifest.sizes, (image.shape[0], image.shape[1]), boxes))
+    references = [expected, *(_torch_decode(sam, expected, feeds) for feeds in prompts)]
+    got: dict[str, list[Array]] = {}
+    want: dict[str, list[Array]] = {}
+    for files in _forms(bundle):
+        for reference, result in zip(references, _run(bundle, files, input_image, prompts), strict=True):
+            for name, array in reference.items():
+                got.setdefault(name, []).append(result[name])
+                want.setdefault(name, []).append(array)
     if record is not None:
         sampled = {name: sample(name, array) for name, array in expected.items()}
-        save_reference(record, Reference(image, sampled, recorded))
+        # Mask prompts would take more room than all the rest.
+        given = [(f, r) for f, r in zip(prompts, references[1:], strict=True) if not f["has_mask_input"].any()]
+        save_reference(record, Reference(image, sampled, [_recorded_case(*pair) for pair in given]))
     return _compare(got, want)
+
+
+def _forms(bundle: Bundle) -> list[dict[str, Path]]:
+    """The portable graph files, and those for ONNX Runtime's CPU provider if there are any."""
+    graphs = bundle.manifest.graphs
+    portable = {name: bundle.path / entry.file for name, entry in graphs.items()}
+    for_cpu = {name: bundle.path / (entry.cpu_file or entry.file) for name, entry in graphs.items()}
+    return [portable] if for_cpu == portable else [portable, for_cpu]
+
+
+def _run(
+    bundle: Bundle, files: Mapping[str, Path], input_image: Array, prompts: Sequence[Mapping[str, Array]]
+) -> Iterator[dict[str, Array]]:
+    """What the encoder returns, then what the decoder returns for each of the prompts."""
+    graphs = bundle.manifest.graphs
+    with open_session(files[IMAGE_ENCODER], graphs[IMAGE_ENCODER].spec) as encode:
+        encoded = encode({"input_image": input_image})
+    yield encoded
+    with open_session(files[MASK_DECODER], graphs[MASK_DECODER].spec) as decode:
+        for feeds in prompts:
+            yield decode({**encoded, **feeds})
 
 
 def require_parity(report: ParityReport, precision: str) -> None:

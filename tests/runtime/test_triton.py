@@ -48,6 +48,7 @@ def test_command(tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixt
         "samhq_image_encoder/1/image_encoder.onnx.data",
         "samhq_image_encoder/1/model.onnx",
         "samhq_image_encoder/config.pbtxt",
+        "samhq_mask_decoder/1/mask_decoder.onnx.data",
         "samhq_mask_decoder/1/model.onnx",
         "samhq_mask_decoder/config.pbtxt",
     ]

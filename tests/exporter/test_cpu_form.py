@@ -1,8 +1,7 @@
-"""Attention as ONNX Runtime's own operator: the pass, and the second form of the encoder in a bundle."""
+"""The second form of a float32 graph, for ONNX Runtime's CPU provider: its two passes, and its place in a bundle."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from conftest import export, rehash
 
 from samhq_exporter.onnx_files import save_with_cpu_form
+from samhq_exporter.passes.fold_channel_norm import fold_channel_norm
 from samhq_exporter.passes.fuse_attention import fuse_attention
 from samhq_runtime import Bundle, Predictor, load_bundle
 from samhq_runtime.contract import IMAGE_ENCODER
@@ -67,6 +67,44 @@ def test_what_is_no_attention_stays(other: ir.Model) -> None:
     assert [node.op_type for node in other.graph] == before
 
 
+def convolved(*, act: str = "Gelu", epsilon: float = 1e-6) -> ir.Model:
+    """A convolution, LayerNorm over its 6 channels, an activation, and the pixels as columns."""
+    text = f"""
+        <ir_version: 9, opset_import: ["" : 20]>
+        graph (float[b,4,5,8] x, float[6,4,3,3] weight, float[6] bias, float[6] scale, float[6] shift)
+            => (float[b,6,40] out) {{
+            y = Conv <pads=[1,1,1,1]> (x, weight, bias)
+            last = Transpose <perm=[0,2,3,1]> (y)
+            normed = LayerNormalization <axis=-1, epsilon={epsilon}> (last, scale, shift)
+            active = {act} (normed)
+            shape = Constant <value_ints=[-1,40,6]> ()
+            pixels = Reshape (active, shape)
+            out = Transpose <perm=[0,2,1]> (pixels)
+        }}"""
+    model = ir.from_onnx_text(text)
+    rng = np.random.default_rng(1)
+    for value in list(model.graph.inputs)[1:]:
+        assert value.shape is not None
+        value.const_value = ir.tensor(rng.normal(size=value.shape.numpy()).astype(np.float32), name=value.name)
+        model.graph.register_initializer(value)
+        model.graph.inputs.remove(value)
+    return model
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 0.5])
+def test_the_convolution_takes_the_mean_and_nothing_is_turned_round(epsilon: float, tmp_path: Path) -> None:
+    model = convolved(epsilon=epsilon)
+    feeds = {"x": np.random.default_rng(0).normal(size=(2, 4, 5, 8)).astype(np.float32)}
+    expected = run(model, feeds, tmp_path)
+    assert fold_channel_norm(model) == 1
+    assert not {"Transpose", "LayerNormalization"} & {node.op_type for node in model.graph}
+    np.testing.assert_allclose(run(model, feeds, tmp_path), expected, atol=2e-6)
+
+
+def test_other_activations_stay() -> None:
+    assert fold_channel_norm(convolved(act="Relu")) == 0
+
+
 def run(model: ir.Model, feeds: dict[str, np.ndarray], folder: Path) -> np.ndarray:
     ir.save(model, folder / "model.onnx")
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
@@ -74,9 +112,11 @@ def run(model: ir.Model, feeds: dict[str, np.ndarray], folder: Path) -> np.ndarr
 
 
 def test_both_forms_share_weights_and_agree(tiny_bundle: Bundle) -> None:
+    for name, entry in tiny_bundle.manifest.graphs.items():
+        assert entry.cpu_file == f"{name}.cpu.onnx"
+        assert {entry.file, entry.cpu_file, f"{entry.file}.data"} <= tiny_bundle.manifest.files.keys()
     entry = tiny_bundle.manifest.graphs[IMAGE_ENCODER]
-    assert entry.cpu_file == "image_encoder.cpu.onnx"
-    assert {entry.file, entry.cpu_file, f"{entry.file}.data"} <= tiny_bundle.manifest.files.keys()
+    assert entry.cpu_file is not None
     forms = [ir.load(tiny_bundle.path / file) for file in (entry.file, entry.cpu_file)]
     assert [sum(node.domain == "com.microsoft" for node in form.graph) for form in forms] == [0, 4]
     pixels = np.random.default_rng(0).normal(size=(2, 3, 128, 128)).astype(np.float32)
@@ -91,8 +131,8 @@ def test_both_forms_share_weights_and_agree(tiny_bundle: Bundle) -> None:
 
 
 def test_only_graphs_that_compute_in_float32_have_the_second_form(demo_bundle_fp16: Bundle) -> None:
-    assert demo_bundle_fp16.manifest.graphs[IMAGE_ENCODER].cpu_file is None
-    assert "cpu_file" not in json.loads((demo_bundle_fp16.path / "manifest.json").read_text())["graphs"][IMAGE_ENCODER]
+    assert {entry.cpu_file for entry in demo_bundle_fp16.manifest.graphs.values()} == {None}
+    assert "cpu_file" not in (demo_bundle_fp16.path / "manifest.json").read_text()
 
 
 def test_a_graph_without_attention_is_one_file(tmp_path: Path) -> None:
