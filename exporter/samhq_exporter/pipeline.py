@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import torch
 from torch import nn
 
@@ -42,7 +43,7 @@ from .typed_graphs import Report, Step, TypedGraph, Wish, typed_graphs
 from .verify import ParityReport, require_parity, verify
 
 MASK_THRESHOLD = 0.0
-_TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
+_TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,7 @@ def _manifest(
             "samhq-export": __version__,
             "python": platform.python_version(),
             **{package: version(package) for package in _TOOLS},
+            "onnxruntime": onnxruntime.__version__,  # its distribution is onnxruntime or onnxruntime-gpu
         },
         parity={},
     )

@@ -19,7 +19,8 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary folder beside `output`; renamed to `output` if the block succeeds, removed if it does not.
 
     Raises:
-        ConfigError: `output` exists without `overwrite`, is not a bundle, or its parent cannot be written.
+        ConfigError: `output` exists without `overwrite`, is not a bundle, or its parent cannot be written; asked before
+            the block and after it, because exports take minutes.
     """
     _require_replaceable(output, overwrite=overwrite)
     output = Path(os.path.realpath(output))  # what a link names is replaced, not the link
@@ -31,6 +32,7 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)
+        _require_replaceable(output, overwrite=overwrite)
         _swap(staging, output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

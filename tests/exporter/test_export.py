@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 from conftest import export
@@ -54,6 +57,22 @@ def test_manifest_says_what_was_done(exported: tuple[Bundle, Sam]) -> None:
     fused = manifest.token_fusion != "independent"
     assert ("/token_fusion/" in islands) == (fused and manifest.precision == "fp16")
     assert manifest.parity["mask_iou"]["selected"] >= TOLERANCES[manifest.precision].iou
+
+
+def test_another_distribution_of_onnxruntime_will_do(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where onnxruntime-gpu is installed, no distribution is called onnxruntime."""
+
+    def version(name: str) -> str:
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return importlib.metadata.version(name)
+
+    monkeypatch.setattr("samhq_exporter.pipeline.version", version)
+    tools = export(tiny_checkpoint, tmp_path / "bundle").manifest.tools
+    assert tools["onnxruntime"] == onnxruntime.__version__
+    assert tools["torch"] == torch.__version__
 
 
 def test_the_fusion_is_one_named_node_fed_by_both_tokens(exported: tuple[Bundle, Sam]) -> None:

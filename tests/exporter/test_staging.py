@@ -106,6 +106,27 @@ def test_overwrite_never_deletes_what_is_not_a_bundle(tmp_path: Path, case: str)
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("case", FOREIGN)
+def test_what_appears_during_the_export_survives(tmp_path: Path, case: str, overwrite: bool) -> None:
+    before = []
+    with (
+        pytest.raises(ConfigError, match="is not a bundle" if overwrite else "already exists"),
+        staged(tmp_path / "bundle", overwrite=overwrite) as folder,
+    ):
+        (folder / "only").write_text("new")
+        FOREIGN[case](tmp_path / "bundle")
+        before = sorted(path for path in tmp_path.rglob("*") if folder not in (path, *path.parents))
+    assert before
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bundle_that_appears_during_the_export_needs_overwrite(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="already exists"), staged(tmp_path / "bundle", overwrite=False):
+        fill(tmp_path / "bundle", "theirs")
+    assert content(tmp_path / "bundle")["inner/file"] == "theirs"
+
+
 @pytest.mark.parametrize("output", ["file/bundle", "file/below/bundle"])
 def test_parent_is_a_file(tmp_path: Path, output: str) -> None:
     (tmp_path / "file").write_text("mine")
