@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from conftest import change_manifest as change_and_seal
 from conftest import rehash
 from cpp_programs import run
 
@@ -16,12 +16,7 @@ from samhq_runtime.manifest import MANIFEST_NAME
 
 
 def change_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    def tamper(bundle: Path) -> None:
-        content = json.loads((bundle / MANIFEST_NAME).read_text())
-        change(content)
-        (bundle / MANIFEST_NAME).write_text(json.dumps(content))
-
-    return tamper
+    return lambda bundle: change_and_seal(bundle, change)
 
 
 def replace_manifest(change: Callable[[str], str]) -> Callable[[Path], None]:
@@ -60,6 +55,7 @@ def no_graph(bundle: Path) -> None:
     rehash(bundle)
 
 
+_DAMAGED = "SAMHQ_ERROR_BUNDLE_DAMAGED"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "intact": (lambda bundle: None, "SAMHQ_OK"),
     "no folder": (lambda bundle: shutil.rmtree(bundle), "SAMHQ_ERROR_BUNDLE_MISSING"),
@@ -84,8 +80,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "parent": (list_file("../outside"), "SAMHQ_ERROR_BUNDLE_UNSAFE"),
     "absolute": (list_file("/etc/passwd"), "SAMHQ_ERROR_BUNDLE_UNSAFE"),
     "link": (link_outside, "SAMHQ_ERROR_BUNDLE_UNSAFE"),
-    "flipped bit": (flip_bit, "SAMHQ_ERROR_BUNDLE_DAMAGED"),
-    "shortened": (lambda bundle: (bundle / "preview.png").write_bytes(b""), "SAMHQ_ERROR_BUNDLE_DAMAGED"),
+    "another mean": (replace_manifest(lambda text: text.replace("58.395", "58.394")), _DAMAGED),
+    "no hash of itself": (replace_manifest(lambda text: text.replace("manifest_sha", "Manifest_sha")), _DAMAGED),
+    "something behind it": (replace_manifest(lambda text: text + " "), _DAMAGED),
+    "flipped bit": (flip_bit, _DAMAGED),
+    "shortened": (lambda bundle: (bundle / "preview.png").write_bytes(b""), _DAMAGED),
     "other sizes": (change_manifest(lambda m: m["sizes"].update(embed_dim=32)), "SAMHQ_ERROR_CONTRACT"),
     "swapped graphs": (swap_graphs, "SAMHQ_ERROR_CONTRACT"),
     "no graph": (no_graph, "SAMHQ_ERROR_BACKEND"),
