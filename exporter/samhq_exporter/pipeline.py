@@ -16,6 +16,7 @@ from torch import nn
 
 from samhq_runtime import __version__
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
+from samhq_runtime.cli_errors import interrupted
 from samhq_runtime.contract import IMAGE_ENCODER, ModelSizes, image_encoder_spec, mask_decoder_spec
 from samhq_runtime.engine import FLAVOURS, BuiltEngine, Progress, build_engines, no_progress
 from samhq_runtime.engine.flavour import load_tensorrt
@@ -104,10 +105,11 @@ def export_bundle(
         parity = _verified(bundle, checkpoint, config, step)
         manifest = replace(bundle.manifest, files=file_entries(folder), parity=_parity_json(parity, config.precision))
         write_manifest(folder, manifest)
-    engines = build_engines(output, target=config.engine, progress=engine_progress) if config.engine else []
-    if config.triton:
-        with step("write Triton models"):
-            write_repository(load_bundle(output), config.triton, triton)
+    with interrupted(f"the bundle {output} is complete, what was to be added to it or made of it is not"):
+        engines = build_engines(output, target=config.engine, progress=engine_progress) if config.engine else []
+        if config.triton:
+            with step("write Triton models"):
+                write_repository(load_bundle(output), config.triton, triton)
     return ExportResult(output, manifest, parity, engines)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from samhq_runtime.cli_errors import interrupted
 from samhq_runtime.errors import ConfigError
 from samhq_runtime.manifest import MANIFEST_NAME
 
@@ -68,4 +69,5 @@ def _swap(staging: Path, output: Path) -> None:
     except BaseException:  # Ctrl-C too
         old.rename(output)
         raise
-    shutil.rmtree(old)
+    with interrupted(f"{output} is complete, and what it replaced partly left in {old}"):
+        shutil.rmtree(old)

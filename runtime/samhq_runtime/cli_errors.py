@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from .errors import SamHqError
 
@@ -11,7 +12,8 @@ from .errors import SamHqError
 def run_command(command: Callable[[], None], *, install_hint: str) -> int:
     """Run `command`; 0 if it returns, 1 after a message for an expected failure, 130 after Ctrl-C.
 
-    Anything else is a bug of ours and keeps its traceback.
+    Anything else is a bug of ours and keeps its traceback. A command that Ctrl-C may leave with some of its results
+    says which, through `interrupted`.
     """
     try:
         command()
@@ -29,6 +31,15 @@ def run_command(command: Callable[[], None], *, install_hint: str) -> int:
         _fail(str(e) or "interrupted; nothing was written")
         return 130
     return 0
+
+
+@contextmanager
+def interrupted(outcome: str) -> Iterator[None]:
+    """Ctrl-C inside -> the message says `outcome`, what of the results is there."""
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        raise KeyboardInterrupt(f"interrupted; {outcome}") from e
 
 
 def _fail(message: str) -> int:
