@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import official
 import pytest
 import torch
 from parity import randomise
@@ -37,7 +38,13 @@ TINY = Architecture(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--run-slow", action="store_true", help="also run full-size models (minutes, up to 24 GB)")
+    parser.addoption(
+        "--run-slow", action="store_true", help="full-size models too (minutes); fail without the official packages"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    official.required = config.getoption("--run-slow")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
