@@ -78,27 +78,12 @@ def export_bundle(
         SamHqError: nothing was written, or only engines or Triton models were not; the message says why and what to do.
     """
     output = config.output_folder
-    if config.engine:  # said before the work, not after it
-        load_tensorrt(FLAVOURS[config.engine])
-    triton = TritonOptions(
-        backend="tensorrt" if config.engine == "tensorrt" else "onnxruntime", overwrite=config.overwrite
-    )
-    if config.triton:
-        require_free(config.triton, triton)
+    triton = _require_possible(config)
     with staged(output, overwrite=config.overwrite) as folder:
         source = _fetched(config.checkpoint, step) if model is None else model
         with step("load checkpoint"):
             checkpoint = _load(config, source)
-        sizes = model_sizes(checkpoint.sam)
-        wish = Wish(
-            precision=config.precision,
-            token_fusion=checkpoint.token_fusion,
-            keep_fp32=config.keep_fp32,
-            calibration=calibration_set(config.calibration),
-            clipping=config.clipping,
-            report=report,
-        )
-        graphs = typed_graphs(graphs_of(checkpoint.sam), sizes, folder, wish=wish, step=step)
+        graphs = _typed_graphs(config, checkpoint, folder, step, report)
         with step("write graphs"):
             entries = _write_graphs(graphs, folder, sizes, EMBEDDINGS_DTYPE[config.precision])
         bundle = Bundle(folder, _manifest(checkpoint, config.precision, graphs, entries, folder))
@@ -111,6 +96,31 @@ def export_bundle(
             with step("write Triton models"):
                 write_repository(load_bundle(output), config.triton, triton)
     return ExportResult(output, manifest, parity, engines)
+
+
+def _require_possible(config: ExportConfig) -> TritonOptions:
+    """Engines and Triton models that cannot be made are said to be so before the work, not after it."""
+    if config.engine:
+        load_tensorrt(FLAVOURS[config.engine])
+    backend = "tensorrt" if config.engine == "tensorrt" else "onnxruntime"
+    triton = TritonOptions(backend=backend, overwrite=config.overwrite)
+    if config.triton:
+        require_free(config.triton, triton)
+    return triton
+
+
+def _typed_graphs(
+    config: ExportConfig, checkpoint: Checkpoint, folder: Path, step: Step, report: Report | None
+) -> dict[str, TypedGraph]:
+    wish = Wish(
+        precision=config.precision,
+        token_fusion=checkpoint.token_fusion,
+        keep_fp32=config.keep_fp32,
+        calibration=calibration_set(config.calibration),
+        clipping=config.clipping,
+        report=report,
+    )
+    return typed_graphs(graphs_of(checkpoint.sam), model_sizes(checkpoint.sam), folder, wish=wish, step=step)
 
 
 def _verified(bundle: Bundle, checkpoint: Checkpoint, config: ExportConfig, step: Step) -> ParityReport:

@@ -18,6 +18,7 @@ from conftest import export, save_checkpoint
 from numpy.typing import NDArray
 
 from samhq_exporter.checkpoint import load_checkpoint
+from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.graphs import Graph
 from samhq_exporter.model import Sam
 from samhq_exporter.passes.rules import FORBIDDEN
@@ -168,11 +169,10 @@ def test_the_default_token_is_the_models_and_another_one_matters(exported: tuple
     assert changed > 2 * TOLERANCES[bundle.manifest.precision].relative
 
 
+@pytest.mark.parametrize("exported", [case for case in CASES if "fp32" in case], ids="-".join, indirect=True)
 def test_another_token_is_a_checkpoint_with_that_token(exported: tuple[Bundle, Sam], tmp_path: Path) -> None:
-    """In float32, for each fusion: both decode to the same masks, by other ways through the file."""
+    """For each fusion: the graph that is fed a token, and the one exported with it, decode to the same masks."""
     bundle, sam = exported
-    if bundle.manifest.precision != "fp32":
-        pytest.skip("the same graph, rounded")
     tuned = copy.deepcopy(sam)
     tuned.mask_decoder.hq_token.weight.copy_(torch.from_numpy(OTHER_TOKEN))
     checkpoint = save_checkpoint(tuned, tmp_path / "tuned.pth")
@@ -236,14 +236,10 @@ def _places(bundle: Bundle, graph: str) -> Iterator[str]:
         yield from (f"/{part}/" for part in str(node.name).split("/"))
 
 
-def test_fp16_twice_is_the_same_to_the_byte(
-    exported: tuple[Bundle, Sam], tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    bundle, sam = exported
-    if (sam.fusion_mode, bundle.manifest.precision) != ("hadamard", "fp16"):
-        pytest.skip("float32: test_cli.py, in another process")
-    again = export(tiny_checkpoint, tmp_path / "bundle", precision="fp16", token_fusion=sam.fusion_mode)
-    for path in bundle.path.iterdir():
+def test_fp16_twice_is_the_same_to_the_byte(demo_bundle_fp16: Bundle, tmp_path: Path) -> None:
+    """Measured islands included; float32 in test_cli.py, in another process."""
+    again = export(DEMO_CHECKPOINT, tmp_path / "bundle", precision="fp16")
+    for path in demo_bundle_fp16.path.iterdir():
         assert path.read_bytes() == (again.path / path.name).read_bytes(), path.name
 
 
