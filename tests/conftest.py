@@ -19,7 +19,8 @@ from samhq_exporter.config import ExportConfig
 from samhq_exporter.model import Sam
 from samhq_exporter.pipeline import export_bundle
 from samhq_runtime.bundle import Bundle, load_bundle
-from samhq_runtime.manifest import MANIFEST_NAME, file_entries, sealed
+from samhq_runtime.manifest import MANIFEST_NAME, file_entries
+from samhq_runtime.seal import sealed
 
 # Small, and awkward on purpose: windows that need padding, an odd number of heads, several global blocks.
 TINY = Architecture(

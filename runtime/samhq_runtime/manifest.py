@@ -20,11 +20,10 @@ from .contract import (
     mask_decoder_spec,
 )
 from .errors import BundleError
+from .seal import require_seal, sealed
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 1
-_SEAL = ',\n  "manifest_sha256": "'  # the last key of the text, and the hash of all that stands before it
-_SEAL_END = '"\n}\n'
 
 _TYPES = {
     "variant": str,
@@ -124,7 +123,7 @@ class Manifest:
         try:
             content = json.loads(text)
             _require_schema(content.pop("schema_version"))
-            _require_seal(text)
+            require_seal(text)
             del content["manifest_sha256"]
             _require_types(content)
             content["sizes"] = ModelSizes(**content["sizes"])
@@ -154,12 +153,6 @@ class Manifest:
                 raise BundleError(
                     f"{MANIFEST_NAME}: {name} is not the graph this runtime knows; export the bundle again"
                 )
-
-
-def sealed(content: Mapping[str, Any]) -> str:
-    """The text of a manifest: `content` as JSON, then `manifest_sha256`, the hash of the text before that key."""
-    text = json.dumps(content, indent=2).removesuffix("\n}")
-    return f"{text}{_SEAL}{_seal_of(text)}{_SEAL_END}"
 
 
 def read_manifest(bundle: Path) -> Manifest:
@@ -250,19 +243,6 @@ def _graph_json(entry: GraphEntry) -> dict[str, Any]:
         "inputs": _io_json(entry.spec.inputs),
         "outputs": _io_json(entry.spec.outputs),
     }
-
-
-def _require_seal(text: str) -> None:
-    before, _, after = text.rpartition(_SEAL)
-    if after != _seal_of(before) + _SEAL_END:
-        raise BundleError(
-            f"{MANIFEST_NAME}: damaged or changed (its text is not the one manifest_sha256 was made of); "
-            "copy the bundle again or export it again"
-        )
-
-
-def _seal_of(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _require_types(content: Mapping[str, Any]) -> None:

@@ -18,9 +18,9 @@ from samhq_runtime.manifest import (
     Manifest,
     file_entries,
     read_manifest,
-    sealed,
     verify_files,
 )
+from samhq_runtime.seal import sealed
 
 Change = Callable[[dict[str, Any]], object]
 
