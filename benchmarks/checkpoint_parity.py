@@ -34,6 +34,7 @@ from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.pipeline import export_bundle
 from samhq_runtime import Predictor
+from samhq_runtime.evaluation.metrics import iou
 from samhq_runtime.tables import format_table
 
 _HQ_TOKEN, _SAM_TOKENS = "mask_decoder.hf_token.weight", "mask_decoder.mask_tokens.weight"
@@ -95,7 +96,7 @@ def parity(case: Case, folder: Path) -> dict[str, Any]:
                 got = predictor.predict(**prompts, **wishes, return_logits=True)
                 relative = max(relative, float(np.abs(got[0] - expected[0]).max() / np.ptp(expected[0])))
                 quality = max(quality, float(np.abs(got[1] - expected[1]).max()))
-                overlap = min(overlap, _mask_iou(got[0] > 0, expected[0] > 0))
+                overlap = min(overlap, iou(got[0] > 0, expected[0] > 0))
                 count += 1
     return {"logits": relative, "iou_predictions": quality, "mask_iou": overlap, "predictions": count}
 
@@ -171,11 +172,6 @@ def _transformers_model(case: Case) -> Any:
         },
     }
     return (sam_of if case.fusion == "none" else sam_hq_of)(transformers, sizes, seed=1)
-
-
-def _mask_iou(a: Any, b: Any) -> float:
-    union = (a | b).sum()
-    return 1.0 if union == 0 else float((a & b).sum() / union)
 
 
 def report(results: dict[Case, dict[str, Any]]) -> str:

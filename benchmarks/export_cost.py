@@ -22,6 +22,7 @@ from typing import Any
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.precision import PRECISIONS
+from samhq_runtime.manifest import read_manifest
 from samhq_runtime.tables import format_table
 
 _IMPORTS = 7
@@ -41,6 +42,7 @@ def main() -> None:
                 row = export_cost(checkpoint, precision, Path(folder) / "bundle")
                 results["exports"].append({"variant": variant, "precision": precision, **row})
                 print(f"{variant} {precision}: {row}", file=sys.stderr)
+                results["tools"] = dict(read_manifest(Path(folder) / "bundle").tools)
             if variant != "demo":
                 checkpoint.unlink()
     if options.output:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import official
 import pytest
 import torch
 from parity import randomise
@@ -17,6 +20,7 @@ from samhq_exporter.model import Sam
 from samhq_exporter.pipeline import export_bundle
 from samhq_runtime.bundle import Bundle, load_bundle
 from samhq_runtime.manifest import MANIFEST_NAME, file_entries
+from samhq_runtime.seal import sealed
 
 # Small, and awkward on purpose: windows that need padding, an odd number of heads, several global blocks.
 TINY = Architecture(
@@ -35,7 +39,13 @@ TINY = Architecture(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--run-slow", action="store_true", help="also run full-size models (minutes, up to 24 GB)")
+    parser.addoption(
+        "--run-slow", action="store_true", help="full-size models too (minutes); fail without the official packages"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    official.required = config.getoption("--run-slow")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -65,10 +75,22 @@ def export(checkpoint: Path, output: Path, **options: object) -> Bundle:
 
 def rehash(bundle: Path) -> None:
     """Make the manifest agree with the files again, as somebody who tampers with both would."""
-    content = json.loads((bundle / MANIFEST_NAME).read_text())
-    entries = file_entries(bundle)
-    content["files"] = {name: vars(entries[name]) for name in content["files"]}
-    (bundle / MANIFEST_NAME).write_text(json.dumps(content))
+    entries = {name: vars(entry) for name, entry in file_entries(bundle).items()}
+    change_manifest(bundle, lambda content: content.update(files={name: entries[name] for name in content["files"]}))
+
+
+def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the JSON content of the manifest, and seal it again."""
+    content = unsealed(bundle)
+    change(content)
+    (bundle / MANIFEST_NAME).write_text(sealed(content), encoding="utf-8")
+
+
+def unsealed(bundle: Path) -> dict[str, Any]:
+    """The JSON content of the manifest, without its own hash."""
+    content = json.loads((bundle / MANIFEST_NAME).read_text(encoding="utf-8"))
+    del content["manifest_sha256"]
+    return content
 
 
 @pytest.fixture(scope="session")

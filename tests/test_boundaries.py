@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
 import samhq_exporter
 import samhq_runtime
 from samhq_runtime import Bundle, Predictor
+from samhq_runtime.cli import build_parser
 
 SOURCES = [str(Path(package.__file__).parent.parent) for package in (samhq_exporter, samhq_runtime)]
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "PIL", "onnxruntime", "tensorrt", "pycocotools"}
@@ -53,7 +56,7 @@ def linked(site: Path, *packages: str) -> str:
     """A folder where these installed packages are the only ones."""
     installed = Path(np.__file__).parent.parent
     for package in packages:
-        for name in (package, f"{package}.libs"):
+        for name in (package, f"{package}.libs".replace("PIL", "pillow")):
             if (installed / name).exists():
                 (site / name).symlink_to(installed / name)
     return str(site)
@@ -87,21 +90,21 @@ MAIN = "from {}.cli import main; raise SystemExit(main())"
 SAMHQ, EXPORT = MAIN.format("samhq_runtime"), MAIN.format("samhq_exporter")
 
 
-@pytest.mark.parametrize(
-    ("code", "arguments", "expected"),
-    [
-        (SAMHQ, ["--help"], "predict"),
-        (SAMHQ, ["predict", "--help"], "--box"),
-        (SAMHQ, ["inspect", "--help"], "bundle"),
-        (SAMHQ, ["bench", "--help"], "--compare"),
-        (SAMHQ, ["eval", "--help"], "--dataset"),
-        (SAMHQ, ["serve", "--help"], "--http-port"),
-        (SAMHQ, ["triton", "--help"], "--backend"),
-        (EXPORT, ["--help"], "--token-fusion"),
-    ],
-)
-def test_help_in_a_bare_environment(bare: list[str], code: str, arguments: list[str], expected: str) -> None:
-    child = run(code, *arguments, path=bare)
+def commands_of(parser: argparse.ArgumentParser) -> list[str]:
+    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return list(action.choices)
+
+
+@pytest.mark.parametrize("command", commands_of(build_parser()))
+def test_help_of_every_command_in_a_bare_environment(bare: list[str], command: str) -> None:
+    child = run(SAMHQ, command, "--help", path=bare)
+    assert (child.returncode, child.stderr) == (0, "")
+    assert f" {command} [-h]" in child.stdout
+
+
+@pytest.mark.parametrize(("code", "expected"), [(SAMHQ, "predict"), (EXPORT, "--token-fusion")])
+def test_help_in_a_bare_environment(bare: list[str], code: str, expected: str) -> None:
+    child = run(code, "--help", path=bare)
     assert (child.returncode, child.stderr) == (0, "")
     assert expected in child.stdout
 
@@ -130,12 +133,44 @@ def test_predict_without_its_packages(tiny_bundle: Bundle, tmp_path: Path, packa
     site.mkdir()
     Image.new("RGB", (20, 10)).save(tmp_path / "image.png")
     linked(site, *packages)
-    if "PIL" in packages and (Path(np.__file__).parent.parent / "pillow.libs").exists():
-        (site / "pillow.libs").symlink_to(Path(np.__file__).parent.parent / "pillow.libs")
     mask = tmp_path / "mask.png"
     arguments = ["predict", tiny_bundle.path, tmp_path / "image.png", "--box", "1,1,9,9", "--output", mask]
     assert_missing(run(SAMHQ, *arguments, path=[str(site), *SOURCES]), complaint)
     assert not mask.exists()
+
+
+def test_predict_where_nothing_else_is_installed(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """The same mask as here, from numpy, Pillow and ONNX Runtime."""
+    site = tmp_path / "site"
+    site.mkdir()
+    linked(site, "numpy", "PIL", "onnxruntime")
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    prompts = ["--box", "5,6,40,50", "--point", "20,30"]
+    arguments = ["predict", tiny_bundle.path, tmp_path / "image.png", *prompts, "--output", tmp_path / "mask.png"]
+    child = run(SAMHQ, *arguments, path=[str(site), *SOURCES])
+    assert (child.returncode, child.stderr) == (0, "")
+    with Predictor(tiny_bundle) as predictor:
+        predictor.set_image(pixels)
+        masks, _, _ = predictor.predict([[20, 30]], [1], [5, 6, 40, 50], multimask_output=False)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "mask.png")), masks[0] * np.uint8(255))
+
+
+def test_no_extra_pulls_in_what_must_be_chosen() -> None:
+    """A newer torch brings gigabytes of CUDA; onnxruntime and onnxruntime-gpu must not be installed together."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads pyproject.toml")
+    project = tomllib.loads((RUNTIME.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: [Requirement(r) for r in texts] for name, texts in project["optional-dependencies"].items()}
+    assert [Requirement(text).name for text in project["dependencies"]] == ["numpy"]
+    holders = {
+        package: {extra for extra, found in extras.items() if package in {requirement.name for requirement in found}}
+        for package in ("onnxruntime", "onnxruntime-gpu", "torch")
+    }
+    assert (holders["onnxruntime"], holders["onnxruntime-gpu"]) == ({"cpu"}, {"gpu"})
+    assert "export" in holders["torch"]
+    for requirement in (r for found in extras.values() for r in found if r.name == "torch"):
+        assert not requirement.specifier.contains("2.14.0")
+        assert requirement.specifier.contains("2.13.0")
 
 
 def assert_missing(child: subprocess.CompletedProcess[str], complaint: str) -> None:

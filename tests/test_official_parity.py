@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import official
+import pytest
 import torch
 from conftest import TINY, export
 from numpy.typing import NDArray
@@ -19,9 +21,11 @@ from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.model import PlainSam
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import Bundle
+from samhq_runtime.evaluation.metrics import iou
 
 RELATIVE_ERROR = 1e-3  # of the range of the official logits
 MASK_IOU = 0.9999
+FP16_MASK_IOU = 0.99
 
 
 def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[np.uint8]]) -> None:
@@ -34,17 +38,20 @@ def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[
             options = {"multimask_output": multimask, "hq_token_only": hq_only}
             expected = official_predictions(reference, prompts, **options)
             got = predictor.predict(**prompts, return_logits=True, **options)
-            case = f"{name}, {kind}, multimask {multimask}, HQ only {hq_only}"
-            for ours, theirs in zip(got, expected, strict=True):
-                assert ours.shape == theirs.shape, case
-                span = max(float(np.ptp(theirs)), 1e-2)
-                assert np.abs(ours - theirs).max() <= RELATIVE_ERROR * span, case
-            assert mask_iou(got[0] > 0, expected[0] > 0) >= MASK_IOU, case
+            assert_same_answer(got, expected, f"{name}, {kind}, multimask {multimask}, HQ only {hq_only}")
+            if kind in ("point", "box"):  # each goes on from its own first answer
+                corrected = prompts_for(image, "points", low_res)
+                expected = official_predictions(reference, {**corrected, "mask_input": expected[2]}, **options)
+                got = predictor.predict(**corrected, mask_input=got[2], return_logits=True, **options)
+                assert_same_answer(got, expected, f"{name}, {kind}, then its mask, {options}")
 
 
-def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    union = (a | b).sum()
-    return 1.0 if union == 0 else float((a & b).sum() / union)
+def assert_same_answer(got: tuple[Any, ...], expected: tuple[Any, ...], case: str) -> None:
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.shape == theirs.shape, case
+        span = max(float(np.ptp(theirs)), 1e-2)
+        assert np.abs(ours - theirs).max() <= RELATIVE_ERROR * span, case
+    assert iou(got[0] > 0, expected[0] > 0) >= MASK_IOU, case
 
 
 def official_predictor(arch: Architecture, state: dict[str, torch.Tensor]) -> Any:
@@ -63,7 +70,7 @@ def test_demo_sizes_with_random_weights(tmp_path: Path) -> None:
         assert_same(predictor, import_official().SamPredictor(sam), photographs())
 
 
-def test_trained_demo_model(demo_bundle: Bundle) -> None:
+def official_demo_predictor() -> Any:
     """The official package knows no token fusion, but the fused token in the HQ token's place is the same model."""
     from safetensors.torch import load_file
 
@@ -71,8 +78,29 @@ def test_trained_demo_model(demo_bundle: Bundle) -> None:
     state["mask_decoder.hf_token.weight"] = (
         state["mask_decoder.hf_token.weight"] * state["mask_decoder.mask_tokens.weight"][:1]
     )
+    return official_predictor(VARIANTS["demo"], state)
+
+
+def test_trained_demo_model(demo_bundle: Bundle) -> None:
     with Predictor(demo_bundle) as predictor:
-        assert_same(predictor, official_predictor(VARIANTS["demo"], state), photographs())
+        assert_same(predictor, official_demo_predictor(), photographs())
+
+
+def test_fp16_keeps_the_masks_of_every_prompt(demo_bundle_fp16: Bundle) -> None:
+    """Of the trained weights, against the official model in float32."""
+    reference, ious = official_demo_predictor(), {}
+    with Predictor(demo_bundle_fp16) as predictor:
+        low_res = predictor.bundle.manifest.sizes.low_res_size
+        for name, image in photographs().items():
+            predictor.set_image(image)
+            reference.set_image(image)
+            for kind, multimask, hq_only in itertools.product(ALL_PROMPTS, (False, True), (False, True)):
+                prompts = prompts_for(image, kind, low_res)
+                options = {"multimask_output": multimask, "hq_token_only": hq_only}
+                expected, *_ = official_predictions(reference, prompts, **options)
+                got, *_ = predictor.predict(**prompts, return_logits=True, **options)
+                ious[name, kind, multimask, hq_only] = iou(got > 0, expected > 0)
+    assert not {case: value for case, value in ious.items() if value < FP16_MASK_IOU}
 
 
 def test_vit_b_with_random_weights(tmp_path: Path) -> None:
@@ -83,6 +111,15 @@ def test_vit_b_with_random_weights(tmp_path: Path) -> None:
     with Predictor(export(tmp_path / "sam_hq_vit_b.pth", tmp_path / "bundle")) as predictor:
         assert predictor.bundle.manifest.variant == "vit_b"
         assert_same(predictor, import_official().SamPredictor(sam.eval()), images)
+
+
+def test_a_missing_reference_fails_the_whole_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(official, "required", False)
+    with pytest.raises(pytest.skip.Exception, match="not installed"):
+        import_official("no_such_package")
+    monkeypatch.setattr(official, "required", True)
+    with pytest.raises(ModuleNotFoundError):
+        import_official("no_such_package")
 
 
 def test_plain_sam_equals_segment_anything() -> None:

@@ -15,13 +15,12 @@ from samhq_runtime.image_io import read_image
 
 from .demo.scenes import draw_scene
 from .precision import CLIPPING_RULES
-from .preview import box_of, central_boxes
+from .preview import SCENE_SIZE, box_of, central_boxes
 
 MOST_IMAGES = 128
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _SCENES = 2
 _SCENE_SEED = 2_000_100  # outside the demo model's training and held-out seeds
-_SCENE_SIZE = 512
 _INT8_LEVELS = 127
 _PERCENTILE = 99.99
 _BINS = 2048
@@ -77,7 +76,7 @@ def _read(path: Path) -> CalibrationImage:
 
 
 def _scene(seed: int) -> CalibrationImage:
-    scene = draw_scene(seed, _SCENE_SIZE)
+    scene = draw_scene(seed, SCENE_SIZE)
     return CalibrationImage(scene.image, np.array([box_of(mask) for mask in scene.masks]))
 
 

@@ -10,11 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import torch
 from torch import nn
 
 from samhq_runtime import __version__
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
+from samhq_runtime.cli_errors import interrupted
 from samhq_runtime.contract import ModelSizes, image_encoder_spec, mask_decoder_spec
 from samhq_runtime.engine import FLAVOURS, BuiltEngine, Progress, build_engines, no_progress
 from samhq_runtime.engine.flavour import load_tensorrt
@@ -42,7 +44,7 @@ from .typed_graphs import Report, Step, TypedGraph, Wish, typed_graphs
 from .verify import ParityReport, require_parity, verify
 
 MASK_THRESHOLD = 0.0
-_TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
+_TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
 
 
 @dataclass(frozen=True)
@@ -76,38 +78,49 @@ def export_bundle(
         SamHqError: nothing was written, or only engines or Triton models were not; the message says why and what to do.
     """
     output = config.output_folder
-    if config.engine:  # said before the work, not after it
-        load_tensorrt(FLAVOURS[config.engine])
-    triton = TritonOptions(
-        backend="tensorrt" if config.engine == "tensorrt" else "onnxruntime", overwrite=config.overwrite
-    )
-    if config.triton:
-        require_free(config.triton, triton)
+    triton = _require_possible(config)
     with staged(output, overwrite=config.overwrite) as folder:
         source = _fetched(config.checkpoint, step) if model is None else model
         with step("load checkpoint"):
             checkpoint = _load(config, source)
-        sizes = model_sizes(checkpoint.sam)
-        wish = Wish(
-            precision=config.precision,
-            token_fusion=checkpoint.token_fusion,
-            keep_fp32=config.keep_fp32,
-            calibration=calibration_set(config.calibration),
-            clipping=config.clipping,
-            report=report,
-        )
-        graphs = typed_graphs(graphs_of(checkpoint.sam), sizes, folder, wish=wish, step=step)
+        graphs = _typed_graphs(config, checkpoint, folder, step, report)
         with step("write graphs"):
-            entries = _write_graphs(graphs, folder, sizes, EMBEDDINGS_DTYPE[config.precision])
+            entries = _write_graphs(graphs, folder, model_sizes(checkpoint.sam), EMBEDDINGS_DTYPE[config.precision])
         bundle = Bundle(folder, _manifest(checkpoint, config.precision, graphs, entries, folder))
         parity = _verified(bundle, checkpoint, config, step)
         manifest = replace(bundle.manifest, files=file_entries(folder), parity=_parity_json(parity, config.precision))
         write_manifest(folder, manifest)
-    engines = build_engines(output, target=config.engine, progress=engine_progress) if config.engine else []
-    if config.triton:
-        with step("write Triton models"):
-            write_repository(load_bundle(output), config.triton, triton)
+    with interrupted(f"the bundle {output} is complete, what was to be added to it or made of it is not"):
+        engines = build_engines(output, target=config.engine, progress=engine_progress) if config.engine else []
+        if config.triton:
+            with step("write Triton models"):
+                write_repository(load_bundle(output), config.triton, triton)
     return ExportResult(output, manifest, parity, engines)
+
+
+def _require_possible(config: ExportConfig) -> TritonOptions:
+    """Engines and Triton models that cannot be made are said to be so before the work, not after it."""
+    if config.engine:
+        load_tensorrt(FLAVOURS[config.engine])
+    backend = "tensorrt" if config.engine == "tensorrt" else "onnxruntime"
+    triton = TritonOptions(backend=backend, overwrite=config.overwrite)
+    if config.triton:
+        require_free(config.triton, triton)
+    return triton
+
+
+def _typed_graphs(
+    config: ExportConfig, checkpoint: Checkpoint, folder: Path, step: Step, report: Report | None
+) -> dict[str, TypedGraph]:
+    wish = Wish(
+        precision=config.precision,
+        token_fusion=checkpoint.token_fusion,
+        keep_fp32=config.keep_fp32,
+        calibration=calibration_set(config.calibration),
+        clipping=config.clipping,
+        report=report,
+    )
+    return typed_graphs(graphs_of(checkpoint.sam), model_sizes(checkpoint.sam), folder, wish=wish, step=step)
 
 
 def _verified(bundle: Bundle, checkpoint: Checkpoint, config: ExportConfig, step: Step) -> ParityReport:
@@ -195,6 +208,7 @@ def _manifest(
             "samhq-export": __version__,
             "python": platform.python_version(),
             **{package: version(package) for package in _TOOLS},
+            "onnxruntime": onnxruntime.__version__,  # its distribution is onnxruntime or onnxruntime-gpu
         },
         parity={},
     )

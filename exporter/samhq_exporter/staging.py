@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from samhq_runtime.cli_errors import interrupted
 from samhq_runtime.errors import ConfigError
 from samhq_runtime.manifest import MANIFEST_NAME
 
@@ -19,7 +20,8 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary folder beside `output`; renamed to `output` if the block succeeds, removed if it does not.
 
     Raises:
-        ConfigError: `output` exists without `overwrite`, is not a bundle, or its parent cannot be written.
+        ConfigError: `output` exists without `overwrite`, is not a bundle, or its parent cannot be written; asked before
+            the block and after it, because exports take minutes.
     """
     _require_replaceable(output, overwrite=overwrite)
     output = Path(os.path.realpath(output))  # what a link names is replaced, not the link
@@ -31,6 +33,7 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)
+        _require_replaceable(output, overwrite=overwrite)
         _swap(staging, output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -66,4 +69,5 @@ def _swap(staging: Path, output: Path) -> None:
     except BaseException:  # Ctrl-C too
         old.rename(output)
         raise
-    shutil.rmtree(old)
+    with interrupted(f"{output} is complete, and what it replaced partly left in {old}"):
+        shutil.rmtree(old)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from .errors import SamHqError
 
@@ -11,7 +12,8 @@ from .errors import SamHqError
 def run_command(command: Callable[[], None], *, install_hint: str) -> int:
     """Run `command`; 0 if it returns, 1 after a message for an expected failure, 130 after Ctrl-C.
 
-    Anything else is a bug of ours and keeps its traceback.
+    Anything else is a bug of ours and keeps its traceback. A command that Ctrl-C may leave with some of its results
+    says which, through `interrupted`.
     """
     try:
         command()
@@ -24,11 +26,21 @@ def run_command(command: Callable[[], None], *, install_hint: str) -> int:
     except BrokenPipeError:
         return 1
     except OSError as e:
-        return _fail(f"{e.filename or 'file system'}: {e.strerror or e}")
+        # numpy counts what it could not write and drops the reason.
+        return _fail(f"{e.filename or 'file system'}: {e.strerror or f'a file is not whole ({e}); is the disk full?'}")
     except KeyboardInterrupt as e:
         _fail(str(e) or "interrupted; nothing was written")
         return 130
     return 0
+
+
+@contextmanager
+def interrupted(outcome: str) -> Iterator[None]:
+    """Ctrl-C inside -> the message says `outcome`, what of the results is there."""
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        raise KeyboardInterrupt(f"interrupted; {outcome}") from e
 
 
 def _fail(message: str) -> int:

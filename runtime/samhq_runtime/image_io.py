@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 # What bytes from elsewhere may be: the usual pictures, no format that runs a program or names other files.
 _SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose 16-bit grey some versions of Pillow open as 32-bit integers
+_LEVEL = 257  # 65535 / 255
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """An image file as (H,W,3) uint8 RGB, turned as its EXIF orientation says; grey and palette become RGB.
 
+    Sixteen bits a pixel become eight: 65535 is white.
+
     Raises:
-        ImageError: missing, unreadable, damaged, or without pixels.
+        ImageError: missing, unreadable, damaged, without pixels, or of values whose white is not known.
     """
     if not path.is_file():
         raise ImageError(f"{path}: no such image file")
@@ -74,7 +78,14 @@ def _opened(file: Path | BytesIO, name: str, *, trusted: bool = True) -> Iterato
 def _as_rgb(image: PillowImage) -> NDArray[np.uint8]:
     from PIL import ImageOps
 
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I)
+    if not sixteen_bits and image.mode[0] in ("I", "F"):
+        raise ImageError(f"pixels of mode {image.mode}: which value is white is not known; save 8 or 16 bits a channel")
+    image = ImageOps.exif_transpose(image)
+    if sixteen_bits:
+        grey = ((np.asarray(image).astype(np.uint32) + _LEVEL // 2) // _LEVEL).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:

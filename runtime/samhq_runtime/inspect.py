@@ -46,10 +46,7 @@ def describe(bundle: Bundle) -> str:
             format_table(("tensor", "", "dtype", "shape"), tensors),
             format_table(("file", "size", "sha256"), files),
             format_table(("parity with PyTorch", "value"), parity),
-            *(
-                [format_table(("engine", "built with", "for", "profiles", "flags", "verified on"), engines)]
-                * bool(engines)
-            ),
+            *([format_table(_ENGINE_HEADER, engines)] * bool(engines)),
         ]
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,9 +20,22 @@ from .contract import (
     mask_decoder_spec,
 )
 from .errors import BundleError
+from .seal import require_seal, sealed
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 1
+
+_TYPES = {
+    "variant": str,
+    "precision": str,
+    "token_fusion": str,
+    "opset": int,
+    "precision_policy": dict,
+    "checkpoint": dict,
+    "tools": dict,
+    "parity": dict,
+}
+_VALUE_TYPES = {"precision_policy": dict, "checkpoint": str, "tools": str}
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,7 @@ class Manifest:
         content["graphs"] = {name: _graph_json(entry) for name, entry in self.graphs.items()}
         if not self.engines:
             del content["engines"]
-        return json.dumps(content, indent=2) + "\n"
+        return sealed(content)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -109,8 +123,13 @@ class Manifest:
         try:
             content = json.loads(text)
             _require_schema(content.pop("schema_version"))
+            require_seal(text)
+            del content["manifest_sha256"]
+            _require_types(content)
             content["sizes"] = ModelSizes(**content["sizes"])
-            content["pixel_mean"], content["pixel_std"] = _triple(content["pixel_mean"]), _triple(content["pixel_std"])
+            for name in ("pixel_mean", "pixel_std"):
+                content[name] = _triple(name, content[name])
+            content["mask_threshold"] = _finite("mask_threshold", content["mask_threshold"])
             content["graphs"] = {name: _graph_entry(name, entry) for name, entry in content["graphs"].items()}
             content["files"] = {name: FileEntry(**entry) for name, entry in content["files"].items()}
             engines = content.pop("engines", {})
@@ -123,6 +142,8 @@ class Manifest:
 
     def _require_contract(self) -> None:
         """The recorded inputs and outputs must be the ones this version of the runtime feeds and reads."""
+        if 0 in self.pixel_std:
+            raise ValueError("pixel_std has a 0")
         if (self.token_fusion == NO_FUSION) is self.sizes.has_hq:
             raise ValueError(f"token fusion {self.token_fusion} with {self.sizes.token_masks} token masks")
         for make_spec in (image_encoder_spec, mask_decoder_spec):
@@ -140,7 +161,7 @@ def read_manifest(bundle: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(f"{bundle}: not a bundle, {MANIFEST_NAME} is missing; make one with `samhq-export`")
     try:
-        return Manifest.from_json(path.read_text(encoding="utf-8"))
+        return Manifest.from_json(path.read_bytes().decode("utf-8"))
     except (OSError, UnicodeDecodeError) as e:
         raise BundleError(f"{path}: cannot be read ({e})") from e
 
@@ -149,7 +170,7 @@ def write_manifest(bundle: Path, manifest: Manifest) -> None:
     """Replace the manifest of a bundle folder in one step; OSError leaves the old one."""
     partial = bundle / f".{MANIFEST_NAME}.{os.getpid()}.partial"
     try:
-        partial.write_text(manifest.to_json(), encoding="utf-8")
+        partial.write_text(manifest.to_json(), encoding="utf-8", newline="\n")
         partial.replace(bundle / MANIFEST_NAME)
     finally:
         partial.unlink(missing_ok=True)
@@ -224,6 +245,23 @@ def _graph_json(entry: GraphEntry) -> dict[str, Any]:
     }
 
 
+def _require_types(content: Mapping[str, Any]) -> None:
+    """What is read as it stands: the rest is converted, or compared with what it must be."""
+    for name, expected in _TYPES.items():
+        if type(content[name]) is not expected:
+            raise TypeError(f"{name}: got {content[name]!r}, expected {expected.__name__}")
+    for name, expected in _VALUE_TYPES.items():
+        for key, value in content[name].items():
+            if type(value) is not expected:
+                raise TypeError(f"{name}, {key}: got {value!r}, expected {expected.__name__}")
+
+
+def _finite(name: str, value: object) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+        raise TypeError(f"{name}: got {value!r}, expected a number")
+    return float(value)  # type: ignore[arg-type]
+
+
 def _io_json(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
     return [asdict(spec) for spec in specs]
 
@@ -245,6 +283,6 @@ def _io(items: list[dict[str, Any]]) -> Iterator[TensorSpec]:
         yield TensorSpec(item["name"], item["dtype"], tuple(item["shape"]), item["optional"])
 
 
-def _triple(values: list[float]) -> tuple[float, float, float]:
-    red, green, blue = map(float, values)
+def _triple(name: str, values: list[object]) -> tuple[float, float, float]:
+    red, green, blue = (_finite(name, value) for value in values)
     return red, green, blue

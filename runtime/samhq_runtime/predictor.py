@@ -48,7 +48,7 @@ class Predictor:
         providers: Sequence[str] = ("cpu",),
         threads: int = 0,
         provider_options: ProviderOptions | None = None,
-        hq_token: ArrayLike | Path | None = None,
+        hq_token: ArrayLike | str | Path | None = None,
         prompts_per_call: int = PROMPTS_PER_CALL,
     ) -> None:
         """Open a bundle.
@@ -67,14 +67,14 @@ class Predictor:
         self._sizes = self.bundle.manifest.sizes
         if hq_token is not None:
             require_hq("hq_token", token_masks=self._sizes.token_masks)
-        self._encoder, self._decoder = self.bundle.open_both(
-            providers=providers, threads=threads, provider_options=provider_options
-        )
-        if isinstance(hq_token, Path):
-            hq_token = read_hq_token(hq_token, embed_dim=self._sizes.embed_dim)
+        if isinstance(hq_token, str | Path):
+            hq_token = read_hq_token(Path(hq_token), embed_dim=self._sizes.embed_dim)
         elif hq_token is not None:
             hq_token = require_hq_token(hq_token, embed_dim=self._sizes.embed_dim)
         self._hq_token = {} if hq_token is None else {"hq_token": hq_token}
+        self._encoder, self._decoder = self.bundle.open_both(
+            providers=providers, threads=threads, provider_options=provider_options
+        )
         self._prompts_per_call = prompts_per_call
         self._image: EncodedImage | None = None
 

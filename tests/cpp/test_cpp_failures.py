@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from conftest import change_manifest as change_and_seal
 from conftest import rehash
 from cpp_programs import run
 
@@ -16,12 +16,7 @@ from samhq_runtime.manifest import MANIFEST_NAME
 
 
 def change_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    def tamper(bundle: Path) -> None:
-        content = json.loads((bundle / MANIFEST_NAME).read_text())
-        change(content)
-        (bundle / MANIFEST_NAME).write_text(json.dumps(content))
-
-    return tamper
+    return lambda bundle: change_and_seal(bundle, change)
 
 
 def replace_manifest(change: Callable[[str], str]) -> Callable[[Path], None]:
@@ -49,17 +44,18 @@ def link_outside(bundle: Path) -> None:
 
 
 def swap_graphs(bundle: Path) -> None:
-    (bundle / "mask_decoder.onnx").rename(bundle / "other.onnx")
-    (bundle / "image_encoder.onnx").rename(bundle / "mask_decoder.onnx")
-    (bundle / "other.onnx").rename(bundle / "image_encoder.onnx")
+    (bundle / "mask_decoder.cpu.onnx").rename(bundle / "other.onnx")
+    (bundle / "image_encoder.cpu.onnx").rename(bundle / "mask_decoder.cpu.onnx")
+    (bundle / "other.onnx").rename(bundle / "image_encoder.cpu.onnx")
     rehash(bundle)
 
 
 def no_graph(bundle: Path) -> None:
-    (bundle / "mask_decoder.onnx").write_bytes(b"no graph")
+    (bundle / "mask_decoder.cpu.onnx").write_bytes(b"no graph")
     rehash(bundle)
 
 
+_DAMAGED = "SAMHQ_ERROR_BUNDLE_DAMAGED"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "intact": (lambda bundle: None, "SAMHQ_OK"),
     "no folder": (lambda bundle: shutil.rmtree(bundle), "SAMHQ_ERROR_BUNDLE_MISSING"),
@@ -79,13 +75,20 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "another type": (change_manifest(lambda m: m.update(files=[])), "SAMHQ_ERROR_BUNDLE_INVALID"),
     "huge size": (change_manifest(lambda m: m["sizes"].update(image_size=10**18)), "SAMHQ_ERROR_BUNDLE_INVALID"),
     "negative size": (change_manifest(lambda m: m["sizes"].update(embed_dim=-64)), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "unlisted CPU form": (
+        change_manifest(lambda m: m["files"].pop("mask_decoder.cpu.onnx")),
+        "SAMHQ_ERROR_BUNDLE_INVALID",
+    ),
     "unlisted graph": (change_manifest(lambda m: m["files"].pop("mask_decoder.onnx")), "SAMHQ_ERROR_BUNDLE_INVALID"),
     "newer schema": (change_manifest(lambda m: m.update(schema_version=2)), "SAMHQ_ERROR_BUNDLE_SCHEMA"),
     "parent": (list_file("../outside"), "SAMHQ_ERROR_BUNDLE_UNSAFE"),
     "absolute": (list_file("/etc/passwd"), "SAMHQ_ERROR_BUNDLE_UNSAFE"),
     "link": (link_outside, "SAMHQ_ERROR_BUNDLE_UNSAFE"),
-    "flipped bit": (flip_bit, "SAMHQ_ERROR_BUNDLE_DAMAGED"),
-    "shortened": (lambda bundle: (bundle / "preview.png").write_bytes(b""), "SAMHQ_ERROR_BUNDLE_DAMAGED"),
+    "another mean": (replace_manifest(lambda text: text.replace("58.395", "58.394")), _DAMAGED),
+    "no hash of itself": (replace_manifest(lambda text: text.replace("manifest_sha", "Manifest_sha")), _DAMAGED),
+    "something behind it": (replace_manifest(lambda text: text + " "), _DAMAGED),
+    "flipped bit": (flip_bit, _DAMAGED),
+    "shortened": (lambda bundle: (bundle / "preview.png").write_bytes(b""), _DAMAGED),
     "other sizes": (change_manifest(lambda m: m["sizes"].update(embed_dim=32)), "SAMHQ_ERROR_CONTRACT"),
     "swapped graphs": (swap_graphs, "SAMHQ_ERROR_CONTRACT"),
     "no graph": (no_graph, "SAMHQ_ERROR_BACKEND"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from samhq_exporter.cli import main
 from samhq_exporter.config import ExportConfig
-from samhq_runtime.bundle import Bundle
+from samhq_runtime.bundle import Bundle, load_bundle
 from samhq_runtime.errors import ConfigError
 
 # A shell that runs the tests in the background makes its children ignore Ctrl-C.
@@ -46,11 +48,20 @@ def test_same_bytes_as_the_api_in_another_process(tiny_bundle: Bundle, tiny_chec
         assert f"{step} ..." in err
 
 
+class RunsCode:
+    """Unpickled without care, it makes a folder."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("executed",)
+
+
 BAD_INPUTS: dict[str, tuple[list[str], str]] = {
     "no checkpoint": (["--checkpoint", "nowhere.pth"], "no such file"),
     "checkpoint is text": (["--checkpoint", "text.pth"], "text.pth"),
     "checkpoint is empty": (["--checkpoint", "empty.safetensors"], "empty.safetensors"),
     "checkpoint is cut": (["--checkpoint", "cut.pth"], "cut.pth"),
+    "checkpoint runs code": (["--checkpoint", "evil.pth"], "evil.pth"),
+    "checkpoint runs code, old format": (["--checkpoint", "evil_old.pth"], "evil_old.pth"),
     "checkpoint is a folder": (["--checkpoint", "."], "config.json"),
     "unknown variant": (["--variant", "vit_x"], "unknown variant 'vit_x'"),
     "another variant": (["--variant", "vit_h"], "holds a custom model"),
@@ -73,6 +84,8 @@ def test_bad_input(
     (tmp_path / "text.pth").write_text("not weights")
     (tmp_path / "empty.safetensors").touch()
     (tmp_path / "cut.pth").write_bytes(tiny_checkpoint.read_bytes()[:9999])
+    torch.save({"image_encoder.pos_embed": RunsCode()}, tmp_path / "evil.pth")
+    (tmp_path / "evil_old.pth").write_bytes(pickle.dumps({"image_encoder.pos_embed": RunsCode()}))
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "photo.jpg").touch()
     monkeypatch.chdir(tmp_path)
@@ -115,7 +128,7 @@ def test_disk_full(tiny_checkpoint: Path, tmp_path: Path) -> None:
     child = start("--checkpoint", tiny_checkpoint, "--output", tmp_path / "bundle", setup=limit)
     out, err = child.communicate()
     assert (child.returncode, out) == (1, "")
-    assert_one_message(err, "File too large")
+    assert_one_message(err, "is the disk full?")
     assert not list(tmp_path.iterdir())
 
 
@@ -162,6 +175,20 @@ def test_ctrl_c(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert err.endswith("error: interrupted; nothing was written\n")
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_when_the_bundle_is_there(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("samhq_exporter.pipeline.write_repository", interrupt)
+    output = tmp_path / "bundle"
+    command = ["--checkpoint", str(tiny_checkpoint), "--output", str(output), "--triton", str(tmp_path / "models")]
+    assert main(command) == 130
+    assert_one_message(capsys.readouterr().err, f"interrupted; the bundle {output} is complete")
+    load_bundle(output)
 
 
 def test_default_output_folder() -> None:

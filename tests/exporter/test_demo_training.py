@@ -1,4 +1,4 @@
-"""The training script runs and repeats itself, its HQ stage leaves SAM alone, and the shipped file was measured."""
+"""The training script runs and repeats itself, its HQ stage leaves SAM alone, the shipped file is the measured one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from conftest import TINY, tiny_sam
 from safetensors.torch import load_file
 
 from samhq_exporter.architecture import VARIANTS
+from samhq_exporter.checkpoint import load_checkpoint
 from samhq_exporter.config import DEMO_CHECKPOINT
-from samhq_exporter.demo import spread, train
+from samhq_exporter.demo import train
 from samhq_exporter.demo.data import draw_samples, low_res_targets
+from samhq_exporter.demo.evaluate import evaluate, held_out_seeds
 from samhq_exporter.demo.optimiser import Schedule
 from samhq_exporter.demo.prompts import boxes
 from samhq_exporter.demo.stages import _Part, train_hq
 from samhq_exporter.model import Sam
+from samhq_runtime.manifest import sha256_of
 
 _SHORT = {"sam-steps": 2, "hq-steps": 2, "images": 4, "held-out": 2, "batch": 2, "objects": 2, "threads": 1}
 _HQ = ("hf_token", "hf_mlp", "embedding_maskfeature", "compress_vit_feat", "embedding_encoder")
@@ -77,22 +80,17 @@ def test_sam_stage_decodes_what_the_model_does() -> None:
         torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_spread_of_runs(tmp_path: Path) -> None:
-    shipped = json.loads(DEMO_CHECKPOINT.with_name("results.json").read_text())
-    other = json.loads(json.dumps(shipped))
-    other["options"]["seed"] = 7
-    other["held_out"]["box"]["sam_and_hq"]["mean_iou"] = 0.1
-    for name, results in (("a", shipped), ("b", other)):
-        (tmp_path / name).write_text(json.dumps(results))
-    spread.main([str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(tmp_path / "both")])
-    both = json.loads((tmp_path / "both").read_text())
-    assert both["held_out"] == shipped["held_out"]
-    assert [run["seed"] for run in both["runs"]] == [shipped["options"]["seed"], 7]
-    assert both["spread"]["box_mean_iou"] == [0.1, shipped["held_out"]["box"]["sam_and_hq"]["mean_iou"]]
-
-
 def test_shipped_checkpoint_is_the_measured_one() -> None:
     results = json.loads(DEMO_CHECKPOINT.with_name("results.json").read_text())
     assert DEMO_CHECKPOINT.stat().st_size <= 4_000_000
     assert results["file_bytes"] == DEMO_CHECKPOINT.stat().st_size
+    assert results["file_sha256"] == sha256_of(DEMO_CHECKPOINT)
     assert results["held_out"]["box"]["sam_and_hq"]["mean_iou"] >= 0.80
+
+
+def test_shipped_checkpoint_segments_held_out_scenes() -> None:
+    """The first of the 100 measured ones, with the same prompts."""
+    samples = draw_samples(held_out_seeds(16), size=VARIANTS["demo"].image_size, workers=1)
+    measured = evaluate(load_checkpoint(DEMO_CHECKPOINT).sam, samples)
+    assert measured["box"]["sam_and_hq"]["mean_iou"] >= 0.80
+    assert measured["point"]["sam_and_hq"]["mean_iou"] >= 0.70

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import importlib.metadata
+import re
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
-from conftest import export
+from conftest import export, save_checkpoint
 from numpy.typing import NDArray
 
 from samhq_exporter.checkpoint import load_checkpoint
+from samhq_exporter.config import DEMO_CHECKPOINT
+from samhq_exporter.graphs import Graph
 from samhq_exporter.model import Sam
 from samhq_exporter.passes.rules import FORBIDDEN
 from samhq_exporter.precision import policy_of
+from samhq_exporter.trace import trace
 from samhq_exporter.verify import TOLERANCES
 from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, Bundle
-from samhq_runtime.errors import ParityError
+from samhq_runtime.errors import GraphError, ParityError
 
 Arrays = dict[str, NDArray[np.generic]]
 FUSION_NODE = {"independent": None, "sum": "Add", "hadamard": "Mul"}
@@ -54,6 +62,22 @@ def test_manifest_says_what_was_done(exported: tuple[Bundle, Sam]) -> None:
     fused = manifest.token_fusion != "independent"
     assert ("/token_fusion/" in islands) == (fused and manifest.precision == "fp16")
     assert manifest.parity["mask_iou"]["selected"] >= TOLERANCES[manifest.precision].iou
+
+
+def test_another_distribution_of_onnxruntime_will_do(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where onnxruntime-gpu is installed, no distribution is called onnxruntime."""
+
+    def version(name: str) -> str:
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return importlib.metadata.version(name)
+
+    monkeypatch.setattr("samhq_exporter.pipeline.version", version)
+    tools = export(tiny_checkpoint, tmp_path / "bundle").manifest.tools
+    assert tools["onnxruntime"] == onnxruntime.__version__
+    assert tools["torch"] == torch.__version__
 
 
 def test_the_fusion_is_one_named_node_fed_by_both_tokens(exported: tuple[Bundle, Sam]) -> None:
@@ -143,6 +167,80 @@ def test_the_default_token_is_the_models_and_another_one_matters(exported: tuple
     np.testing.assert_array_equal(same, default)
     changed = np.abs(other - default).max() / np.ptp(default)
     assert changed > 2 * TOLERANCES[bundle.manifest.precision].relative
+
+
+@pytest.mark.parametrize("exported", [case for case in CASES if "fp32" in case], ids="-".join, indirect=True)
+def test_another_token_is_a_checkpoint_with_that_token(exported: tuple[Bundle, Sam], tmp_path: Path) -> None:
+    """For each fusion: the graph that is fed a token, and the one exported with it, decode to the same masks."""
+    bundle, sam = exported
+    tuned = copy.deepcopy(sam)
+    tuned.mask_decoder.hq_token.weight.copy_(torch.from_numpy(OTHER_TOKEN))
+    checkpoint = save_checkpoint(tuned, tmp_path / "tuned.pth")
+    tuned_bundle = export(checkpoint, tmp_path / "bundle", token_fusion=sam.fusion_mode)
+    rng, results = np.random.default_rng(3), []
+    specs = bundle.manifest.graphs[IMAGE_ENCODER].spec.outputs
+    feeds = decoder_feeds() | {t.name: rng.normal(size=(2, *t.shape[1:])).astype(t.dtype) for t in specs}  # type: ignore[misc]
+    for each, token in ((bundle, {"hq_token": OTHER_TOKEN}), (tuned_bundle, {}), (bundle, {})):
+        with each.open(MASK_DECODER, threads=1) as decode:
+            results.append(decode({**feeds, **token})["low_res_logits"])
+    overridden, exported_so, original = results
+    span = np.ptp(exported_so)
+    assert np.abs(overridden - exported_so).max() <= 1e-5 * span
+    assert np.abs(original - exported_so).max() > 1e-2 * span
+
+
+def _renamed(fused: ir.Node) -> None:
+    fused.name = "/Mul_of_tokens"
+
+
+def _folded(fused: ir.Node) -> None:
+    token = next(value for value in fused.inputs if value is not None and value.name == "hq_token")
+    ir.convenience.replace_all_uses_with(fused.outputs[0], token)
+
+
+@pytest.mark.parametrize("lose", [_renamed, _folded])
+@pytest.mark.parametrize(("fusion", "node"), [("hadamard", "/token_fusion/Mul"), ("sum", "/token_fusion/Add")])
+def test_a_graph_without_its_fusion_is_not_shipped(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fusion: str,
+    node: str,
+    lose: Callable[[ir.Node], None],
+) -> None:
+    def trace_and_lose(graph: Graph) -> ir.Model:
+        model = trace(graph)
+        for fused in [n for n in model.graph if n.name == node]:
+            lose(fused)
+        return model
+
+    monkeypatch.setattr("samhq_exporter.typed_graphs.trace", trace_and_lose)
+    with pytest.raises(GraphError, match=node):
+        export(tiny_checkpoint, tmp_path / "bundle", token_fusion=fusion)
+    assert not list(tmp_path.iterdir())
+
+
+def test_node_names_are_unique_and_say_where_they_are(exported: tuple[Bundle, Sam]) -> None:
+    for graph in (IMAGE_ENCODER, MASK_DECODER):
+        nodes = list(graph_of(exported[0], graph))
+        names = [str(node.name) for node in nodes]
+        assert len(names) == len(set(names))
+        for node, name in zip(nodes, names, strict=True):
+            assert re.fullmatch(r"/?[A-Za-z_][\w.]*(/[A-Za-z_][\w.]*)*", name), name
+            assert node.op_type in name.rpartition("/")[2] or re.search("/to_fp(16|32)$", name), name
+    assert {"/blocks.0/", "/blocks.3/", "/neck/"} <= set(_places(exported[0], IMAGE_ENCODER))
+
+
+def _places(bundle: Bundle, graph: str) -> Iterator[str]:
+    for node in graph_of(bundle, graph):
+        yield from (f"/{part}/" for part in str(node.name).split("/"))
+
+
+def test_fp16_twice_is_the_same_to_the_byte(demo_bundle_fp16: Bundle, tmp_path: Path) -> None:
+    """Measured islands included; float32 in test_cli.py, in another process."""
+    again = export(DEMO_CHECKPOINT, tmp_path / "bundle", precision="fp16")
+    for path in demo_bundle_fp16.path.iterdir():
+        assert path.read_bytes() == (again.path / path.name).read_bytes(), path.name
 
 
 def _scale(array: NDArray[np.generic]) -> NDArray[np.generic]:

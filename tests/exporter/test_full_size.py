@@ -1,4 +1,4 @@
-"""Official sizes export, load and segment: vit_l here (its encoder needs external data), vit_h in benchmarks."""
+"""Official sizes export, load and segment: vit_l here, vit_h in benchmarks; and weights beside their graph."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import export, save_checkpoint
+from parity import randomise
 
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.model import Sam
@@ -16,16 +16,20 @@ from samhq_runtime import Predictor
 
 @pytest.mark.slow
 def test_vit_l(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    checkpoint = save_checkpoint(Sam(VARIANTS["vit_l"]), tmp_path / "sam_hq_vit_l.pth")
+    """Every parameter random, as in the parity tests, so that none of them can be lost unseen."""
+    sam = Sam(VARIANTS["vit_l"])
+    randomise(sam, seed=0)
+    checkpoint = save_checkpoint(sam, tmp_path / "sam_hq_vit_l.pth")
+    del sam
     bundle = export(checkpoint, tmp_path / "bundle", precision="fp16")
     checkpoint.unlink()
     assert bundle.manifest.variant == "vit_l"
     assert not (tmp_path / "bundle" / "image_encoder.onnx.data").exists()  # float16 weights are below the limit
     with Predictor(bundle) as predictor:
-        predictor.set_image(np.zeros((300, 500, 3), np.uint8))
+        predictor.set_image(np.random.default_rng(0).integers(0, 256, (300, 500, 3), dtype=np.uint8))
         masks, _, _ = predictor.predict(box=[10, 20, 300, 200])
     assert masks.shape == (1, 300, 500)
+    assert 0 < masks.mean() < 1
 
 
 def test_weights_over_the_limit_go_beside_the_graph(

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from samhq_exporter.passes import run_passes
+from samhq_exporter.passes import apply_policy
 from samhq_exporter.passes.cleanup import clean_up
 from samhq_exporter.passes.half import to_half
 from samhq_exporter.passes.rules import FORBIDDEN, check_rules
@@ -261,10 +261,10 @@ def test_rules_on_forbidden_operators(op_type: str) -> None:
 @pytest.mark.parametrize("token_fusion", ["sum", "hadamard"])
 def test_a_graph_that_lost_its_fusion_does_not_pass(token_fusion: str) -> None:
     with pytest.raises(GraphError, match="/token_fusion/"):
-        run_passes(chain(), policy=PrecisionPolicy(compute="float32"), half_io=frozenset(), token_fusion=token_fusion)
+        check_rules(chain(), token_fusion=token_fusion)
 
 
 def test_unknown_compute_type() -> None:
     policy = PrecisionPolicy(compute="float8")
     with pytest.raises(GraphError, match="no pass for compute type float8"):
-        run_passes(chain(), policy=policy, half_io=frozenset(), token_fusion="independent")
+        apply_policy(chain(), policy=policy, half_io=frozenset())

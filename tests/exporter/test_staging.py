@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,28 @@ def test_overwrite_never_deletes_what_is_not_a_bundle(tmp_path: Path, case: str)
     with pytest.raises(ConfigError, match="is not a bundle"), staged(tmp_path / "bundle", overwrite=True):
         pytest.fail("must be refused before any work")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("case", FOREIGN)
+def test_what_appears_during_the_export_survives(tmp_path: Path, case: str, overwrite: bool) -> None:
+    with pytest.raises(ConfigError, match="is not a bundle" if overwrite else "already exists"):
+        write_while(tmp_path / "bundle", FOREIGN[case], overwrite=overwrite)
+    left = sorted(tmp_path.rglob("*"))
+    assert left
+    assert all(path.is_relative_to(tmp_path / "bundle") for path in left)
+
+
+def write_while(output: Path, happens: Callable[[Path], object], *, overwrite: bool) -> None:
+    with staged(output, overwrite=overwrite) as folder:
+        (folder / "only").write_text("new")
+        happens(output)
+
+
+def test_a_bundle_that_appears_during_the_export_needs_overwrite(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="already exists"):
+        write_while(tmp_path / "bundle", lambda output: fill(output, "theirs"), overwrite=False)
+    assert content(tmp_path / "bundle")["inner/file"] == "theirs"
 
 
 @pytest.mark.parametrize("output", ["file/bundle", "file/below/bundle"])

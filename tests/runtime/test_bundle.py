@@ -73,18 +73,18 @@ def test_not_a_bundle(copy: Path, case: str) -> None:
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.99])
 def test_truncated_graph_with_a_fitting_hash(copy: Path, keep: float) -> None:
-    path = copy / "mask_decoder.onnx"
+    path = copy / "mask_decoder.cpu.onnx"
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
     rehash(copy)
-    with pytest.raises(SamHqError, match=r"mask_decoder\.onnx"):
+    with pytest.raises(SamHqError, match=r"mask_decoder\.cpu\.onnx"):
         load_bundle(copy).open(MASK_DECODER)
 
 
 def test_the_other_graph_in_its_place(copy: Path) -> None:
-    shutil.copy(copy / "image_encoder.onnx", copy / "mask_decoder.onnx")
+    shutil.copy(copy / "image_encoder.cpu.onnx", copy / "mask_decoder.cpu.onnx")
     rehash(copy)
-    with pytest.raises(ContractError, match=r"mask_decoder\.onnx: inputs are"):
+    with pytest.raises(ContractError, match=r"mask_decoder\.cpu\.onnx: inputs are"):
         load_bundle(copy).open(MASK_DECODER)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +97,8 @@ BAD_INPUTS: dict[str, tuple[list[str], str]] = {
     "image is text": (["BUNDLE", "text.png", *BOX], "cannot be read as an image"),
     "image is cut": (["BUNDLE", "cut.png", *BOX], "cannot be read as an image"),
     "image is cut early": (["BUNDLE", "cut.jpg", *BOX], "cannot be read as an image"),
+    "image without pixels": (["BUNDLE", "zero.png", *BOX], "cannot be read as an image"),
+    "image of floats": (["BUNDLE", "floats.tiff", *BOX], "which value is white is not known"),
     "no prompt": (["BUNDLE", "image.png"], "no prompt"),
     "NaN box": (["BUNDLE", "image.png", "--box", "nan,0,9,9"], "NaN"),
     "infinite point": (["BUNDLE", "image.png", "--point", "inf,0"], "infinity"),
@@ -117,6 +122,8 @@ def test_bad_input(
         data = (folder / source).read_bytes()
         (folder / name).write_bytes(data[: int(kept * len(data))])
     (folder / "empty.png").touch()
+    (folder / "zero.png").write_bytes(without_pixels((folder / "image.png").read_bytes()))
+    Image.new("F", (20, 10)).save(folder / "floats.tiff")
     (folder / "text.png").write_text("not a picture")
     (folder / "folder").mkdir()
     before = sorted(folder.rglob("*"))
@@ -125,6 +132,56 @@ def test_bad_input(
     arguments = [str(tiny_bundle.path) if word == "BUNDLE" else word for word in words]
     assert_fails(["predict", "--output", "mask.png", *arguments], complaint, capsys)
     assert sorted(folder.rglob("*")) == before
+
+
+def without_pixels(png: bytes) -> bytes:
+    """The same file with a width of 0, and a checksum that says so too."""
+    header = b"IHDR" + bytes(4) + png[20:29]
+    return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "I;16", "CMYK"])
+def test_images_that_are_not_rgb(tiny_bundle: Bundle, tmp_path: Path, mode: str) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
+    image = Image.fromarray(grey)
+    image.convert("RGB").save(tmp_path / "RGB.tiff")
+    odd = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else image.convert("RGB").convert(mode)
+    assert odd.mode == mode
+    odd.save(tmp_path / "odd.tiff")
+    for name in ("RGB", "odd"):
+        mask = str(tmp_path / f"{name}.png")
+        assert main(["predict", str(tiny_bundle.path), str(tmp_path / f"{name}.tiff"), *BOX, "--output", mask]) == 0
+    same = np.asarray(Image.open(tmp_path / "RGB.png")) == np.asarray(Image.open(tmp_path / "odd.png"))
+    assert same.mean() >= (0.9 if mode == "P" else 1)  # a palette of few colours is another picture
+
+
+@pytest.mark.parametrize("file", ["mask_decoder.onnx", "image_encoder.onnx", MANIFEST_NAME])
+def test_a_bundle_with_one_flipped_bit(
+    tiny_bundle: Bundle, image: Path, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = shutil.copytree(tiny_bundle.path, image.with_name("bundle"))
+    data = bytearray((bundle / file).read_bytes())
+    data[data.index(b"pixel_std") + 30 if file == MANIFEST_NAME else len(data) // 2] ^= 1
+    (bundle / file).write_bytes(data)
+    mask = image.with_name("mask.png")
+    assert_fails(["predict", str(bundle), str(image), *BOX, "--output", str(mask)], f"{file}: damaged", capsys)
+    assert not mask.exists()
+
+
+def test_disk_full(
+    tiny_bundle: Bundle, image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def save(self: Image.Image, path: Path, **_: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    mask = image.with_name("mask.png")
+    mask.write_bytes(b"an earlier mask")
+    monkeypatch.setattr(Image.Image, "save", save)
+    command = ["predict", str(tiny_bundle.path), str(image), *BOX, "--output", str(mask)]
+    assert_fails(command, "mask.png: cannot be written (No space left on device)", capsys)
+    assert sorted(image.parent.iterdir()) == [image, mask]
+    assert mask.read_bytes() == b"an earlier mask"
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt,cpu"])

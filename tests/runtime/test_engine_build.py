@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from conftest import export, rehash, save_checkpoint
+from conftest import change_manifest, export, rehash, save_checkpoint
 from parity import randomise
 from tensorrt_builder import child_environment, require_rtx, stand_in_for_tensorrt_11, unharmed
 
@@ -23,7 +22,6 @@ from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, Bundle, load_bundl
 from samhq_runtime.engine import EngineOptions, build_engines, store
 from samhq_runtime.engine.profiles import parse_ranges
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError
-from samhq_runtime.manifest import MANIFEST_NAME
 
 
 @pytest.fixture
@@ -80,9 +78,7 @@ def test_damaged_engine_is_found_and_can_be_built_again(bundle: Path) -> None:
 )
 def test_bad_engine_entries(bundle: Path, change: dict[str, object], complaint: str) -> None:
     build_engines(bundle, target="rtx", graphs=[IMAGE_ENCODER])
-    content = json.loads((bundle / MANIFEST_NAME).read_text())
-    content["engines"]["image_encoder.rtx"].update(change)
-    (bundle / MANIFEST_NAME).write_text(json.dumps(content))
+    change_manifest(bundle, lambda content: content["engines"]["image_encoder.rtx"].update(change))
     with pytest.raises(BundleError, match=complaint):
         load_bundle(bundle)
 

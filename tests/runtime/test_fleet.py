@@ -13,7 +13,8 @@ from PIL import Image
 
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.errors import PromptError
-from samhq_runtime.fleet.jobs import read_jobs
+from samhq_runtime.fleet.jobs import ImageJob, read_jobs
+from samhq_runtime.fleet.segmenter import Segmenter
 from samhq_runtime.image_io import read_image
 from samhq_runtime.rle import encode_rle
 
@@ -43,6 +44,25 @@ def test_a_second_run_does_what_is_left(tiny_bundle: Bundle, tmp_path: Path, cap
     changed = sum("21" in line for line in prompts.read_text().splitlines() if '"a/4.png"' in line)
     assert f"{2 + changed} images segmented, {3 - changed} were done already" in capsys.readouterr().out
     assert (folder / "out" / "a" / "0.png.json").stat().st_mtime_ns == kept
+
+
+def test_ctrl_c_keeps_what_is_done(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    folder = make_folder(tmp_path, 3)
+    real, done = Segmenter.run, []
+
+    def run_one(self: Segmenter, job: ImageJob) -> str:
+        if done:
+            raise KeyboardInterrupt
+        done.append(job.image)
+        return real(self, job)
+
+    monkeypatch.setattr(Segmenter, "run", run_one)
+    assert run(tiny_bundle, folder) == 130
+    out = folder / "out"
+    assert f"interrupted; the images that were finished are kept in {out}" in capsys.readouterr().err
+    assert list(results(out)) == done
 
 
 def test_results_of_other_settings_do_not_mix(tiny_bundle: Bundle, tmp_path: Path, capsys: Any) -> None:

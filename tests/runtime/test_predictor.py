@@ -195,13 +195,26 @@ def test_same_answer_twice_and_results_are_the_callers(predictor: Predictor) -> 
         np.testing.assert_array_equal(again, expected)
 
 
-@pytest.mark.parametrize("token", [np.zeros((1, 3)), np.zeros((2, 64)), np.full((1, 64), NAN), [["a"] * 64]])
-def test_hq_token_refused(tiny_bundle: Bundle, token: Any) -> None:
+@pytest.mark.parametrize(
+    "token", [np.zeros((1, 3)), np.zeros((2, 64)), np.full((1, 64), NAN), [["a"] * 64], "no/hq_token.npy"]
+)
+def test_hq_token_refused_before_a_session_is_open(
+    tiny_bundle: Bundle, token: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bundle, "open", lambda *_, **__: pytest.fail("opened a session"))
     with pytest.raises(SamHqError, match="hq_token"):
         predict_with(tiny_bundle, token)
 
 
-def predict_with(bundle: Bundle, token: Any) -> None:
+def test_hq_token_by_path_or_its_text(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    token, path = np.random.default_rng(4).normal(size=(1, 64)).astype(np.float32), tmp_path / "token.npy"
+    np.save(path, token)
+    given, by_path, by_text = (predict_with(tiny_bundle, each) for each in (token, path, str(path)))
+    np.testing.assert_array_equal(by_path, given)
+    np.testing.assert_array_equal(by_text, given)
+
+
+def predict_with(bundle: Bundle, token: Any) -> NDArray[np.float32]:
     with Predictor(bundle, threads=1, hq_token=token) as predictor:
         predictor.set_image(picture())
-        predictor.predict(box=BOXES)
+        return predictor.predict(box=BOXES)[2]

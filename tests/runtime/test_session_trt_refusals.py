@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import gpu_machine
 import numpy as np
 import pytest
-from conftest import rehash
+from conftest import change_manifest, rehash
 from cuda_fakes import Status
 from gpu_machine import A_GPU, Machine, decoder_feeds, features_of, forget_runtime
 from tensorrt_builder import unharmed
@@ -20,7 +19,6 @@ from samhq_runtime.cli import main
 from samhq_runtime.engine import EngineOptions, flavour
 from samhq_runtime.engine.profiles import parse_ranges
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, ContractError, DeviceError, ParityError
-from samhq_runtime.manifest import MANIFEST_NAME
 
 machine = gpu_machine.machine  # the fixture
 
@@ -40,9 +38,7 @@ machine = gpu_machine.machine  # the fixture
 )
 def test_engine_of_another_machine(machine: Machine, change: dict[str, object], complaint: str | None) -> None:
     machine.build(graphs=[IMAGE_ENCODER], options=EngineOptions(workspace=512))
-    content = json.loads((machine.bundle / MANIFEST_NAME).read_text())
-    content["engines"]["image_encoder.tensorrt"].update(change)
-    (machine.bundle / MANIFEST_NAME).write_text(json.dumps(content))
+    change_manifest(machine.bundle, lambda content: content["engines"]["image_encoder.tensorrt"].update(change))
     bundle = load_bundle(machine.bundle)
     same_major = sys.modules["tensorrt"].__version__.startswith("10")
     if complaint is None or (complaint == "" and same_major):

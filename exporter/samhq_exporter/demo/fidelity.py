@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from samhq_runtime.bundle import Bundle
+from samhq_runtime.evaluation.metrics import iou
 from samhq_runtime.geometry import preprocess
 from samhq_runtime.masks import mask_weights
 from samhq_runtime.predictor import Predictor
@@ -47,7 +48,7 @@ def mask_ious(bundle: Bundle, sam: PlainSam, seeds: Iterable[int]) -> dict[str, 
                 feeds = {**prompts.feeds(), "image_index": np.zeros(len(got), np.int64), "mask_weights": weights}
                 logits, _ = sam.decode_masks(*features, **{k: torch.from_numpy(a) for k, a in feeds.items()})
                 expected = upscale(logits.numpy(), (side, side), side)[:, 0] > manifest.mask_threshold
-                ious[kind] += [_iou(ours, reference) for ours, reference in zip(got, expected, strict=True)]
+                ious[kind] += [iou(ours, reference) for ours, reference in zip(got, expected, strict=True)]
     return ious
 
 
@@ -67,8 +68,3 @@ def _inner_pixel(mask: NDArray[np.bool_]) -> tuple[int, int]:
     rows, columns = np.nonzero(mask)
     middle = len(rows) // 2
     return int(columns[middle]), int(rows[middle])
-
-
-def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    union = int((a | b).sum())
-    return float((a & b).sum() / union) if union else 1.0

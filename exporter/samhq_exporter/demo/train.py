@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from samhq_runtime.manifest import sha256_of
+
 from ..architecture import VARIANTS
 from ..checkpoint import load_checkpoint, to_official_keys
 from ..model import TOKEN_FUSIONS, Sam
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = {
         "parameters": sum(parameter.numel() for parameter in sam.parameters()),
         "file_bytes": args.output.stat().st_size,
+        "file_sha256": sha256_of(args.output),
         "options": {key: value for key, value in vars(args).items() if key not in ("output", "sam_from")},
         "seconds": _durations([wall for wall, _ in clock]),
         "cpu_seconds": _durations([cpu for _, cpu in clock]),

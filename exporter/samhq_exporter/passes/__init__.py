@@ -13,25 +13,7 @@ from .int8 import to_int8
 from .rules import check_rules
 from .shapes import simplify_expands, simplify_reshapes
 
-__all__ = ["apply_policy", "check_rules", "run_passes", "simplify"]
-
-
-def run_passes(model: ir.Model, *, policy: PrecisionPolicy, half_io: frozenset[str], token_fusion: str) -> ir.Model:
-    """Traced float32 graph -> the graph that ships, in the precision of `policy`; rules checked at the end.
-
-    Args:
-        model: as `trace` returns it; changed in place.
-        policy: compute type, fp32 islands and int8 layers.
-        half_io: graph inputs and outputs that take the compute type; all others stay float32.
-        token_fusion: whose node the decoder must contain.
-
-    Raises:
-        GraphError: a weight does not fit the compute type, an island matches nothing, or a rule is broken.
-    """
-    simplify(model)
-    apply_policy(model, policy=policy, half_io=half_io)
-    check_rules(model, token_fusion=token_fusion)
-    return model
+__all__ = ["apply_policy", "check_rules", "simplify"]
 
 
 def simplify(model: ir.Model) -> None:
@@ -43,7 +25,16 @@ def simplify(model: ir.Model) -> None:
 
 
 def apply_policy(model: ir.Model, *, policy: PrecisionPolicy, half_io: frozenset[str]) -> None:
-    """Type a simplified float32 graph."""
+    """Type a simplified float32 graph.
+
+    Args:
+        model: as `simplify` leaves it; changed in place.
+        policy: compute type, fp32 islands and int8 layers.
+        half_io: graph inputs and outputs that take the compute type; all others stay float32.
+
+    Raises:
+        GraphError: a weight does not fit the compute type, or an island matches nothing.
+    """
     if policy.compute in ("float16", "bfloat16"):
         to_half(
             model,

@@ -15,6 +15,8 @@ namespace {
 
 constexpr const char* kManifestName = "manifest.json";
 constexpr uintmax_t kMaxManifestBytes = 4 << 20;
+constexpr std::string_view kSeal = ",\n  \"manifest_sha256\": \"";  // the last key, and the hash of all before it
+constexpr std::string_view kSealEnd = "\"\n}\n";
 constexpr int64_t kMaxSide = 1 << 16;
 constexpr const char* kNoFusion = "none";  // of an original SAM
 
@@ -98,6 +100,17 @@ void require_schema(const json::Value& content) {
         throw Error(SAMHQ_ERROR_BUNDLE_SCHEMA,
                     concat(kManifestName, ": schema ", schema, ", this runtime reads schema ", kSchemaVersion,
                            "; use the samhq that belongs to the exporter, or export the bundle again"));
+    }
+}
+
+void require_seal(const std::string& text) {
+    const size_t size = std::min(text.rfind(kSeal), text.size());
+    Sha256 digest;
+    digest.update(reinterpret_cast<const uint8_t*>(text.data()), size);
+    if (text.compare(size, std::string::npos, concat(kSeal, digest.hex_digest(), kSealEnd)) != 0) {
+        throw Error(SAMHQ_ERROR_BUNDLE_DAMAGED,
+                    concat(kManifestName, ": damaged or changed (its text is not the one manifest_sha256 was made of); "
+                                          "copy the bundle again or export it again"));
     }
 }
 
@@ -200,7 +213,9 @@ Manifest load_manifest(const fs::path& bundle) {
         throw Error(SAMHQ_ERROR_BUNDLE_MISSING,
                     concat(bundle.string(), ": not a bundle, ", kManifestName, " is missing"));
     }
-    Manifest manifest = parse_manifest(read_text(bundle / kManifestName));
+    const std::string text = read_text(bundle / kManifestName);
+    Manifest manifest = parse_manifest(text);
+    require_seal(text);
     for (const FileEntry& entry : manifest.files) verify(bundle, entry);
     return manifest;
 }

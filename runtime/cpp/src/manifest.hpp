@@ -45,7 +45,8 @@ struct Manifest {
 // Parse and validate; keys that this runtime does not use are ignored.
 Manifest parse_manifest(std::string_view text);
 
-// The manifest of the bundle folder, with every file it lists found inside the folder and of its size and hash.
+// The manifest of the bundle folder, unchanged since it was written, with every file it lists found inside the folder
+// and of its size and hash.
 Manifest load_manifest(const std::filesystem::path& bundle);
 
 }  // namespace samhq_core

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..cli_errors import interrupted
 from ..errors import ConfigError, ImageError
 from .jobs import ImageJob, read_jobs
 
@@ -59,10 +60,11 @@ def predict_folder(options: argparse.Namespace) -> None:
     require_settings(fleet.output, _settings(fleet.bundle, options))
     todo = [job for job in jobs if not is_done(fleet.output, job)]
     failed = 0
-    for image, error in _results(todo, fleet, options):
-        if error:
-            failed += 1
-            print(f"{image}: {error}", file=sys.stderr)
+    with interrupted(f"the images that were finished are kept in {fleet.output}, the same command goes on"):
+        for image, error in _results(todo, fleet, options):
+            if error:
+                failed += 1
+                print(f"{image}: {error}", file=sys.stderr)
     print(f"{options.output}: {len(todo) - failed} images segmented, {len(jobs) - len(todo)} were done already")
     if failed:
         raise ImageError(f"{failed} of {len(todo)} images could not be segmented; they are named above")

@@ -40,7 +40,7 @@ typedef enum samhq_status {
     SAMHQ_ERROR_BUNDLE_INVALID = 6, /* the manifest is not one of this project */
     SAMHQ_ERROR_BUNDLE_SCHEMA = 7,  /* the manifest is of another schema, e.g. a newer one */
     SAMHQ_ERROR_BUNDLE_UNSAFE = 8,  /* a file of the bundle lies outside its folder */
-    SAMHQ_ERROR_BUNDLE_DAMAGED = 9, /* a file has another size or SHA-256 than the manifest says */
+    SAMHQ_ERROR_BUNDLE_DAMAGED = 9, /* a file, or the manifest itself, is not the one that was hashed */
     SAMHQ_ERROR_CONTRACT = 10,      /* a graph takes or returns other tensors than this library knows */
     SAMHQ_ERROR_UNAVAILABLE = 11,   /* ONNX Runtime or an execution provider cannot be had here */
     SAMHQ_ERROR_BACKEND = 12,       /* ONNX Runtime refused a graph or failed while running it */

@@ -1,0 +1,70 @@
+"""Image files of every kind of pixel as 8-bit RGB, or refused; never clipped."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from samhq_runtime.errors import ImageError
+from samhq_runtime.image_io import decode_image, read_image
+
+RAMP = np.linspace(0, 255, 64).round().astype(np.uint8)[None].repeat(3, axis=0)  # (3,64), black to white
+RGB = RAMP[..., None].repeat(3, axis=2)
+WIDE = np.linspace(0, 65535, 64).round().astype(np.uint16)[None].repeat(3, axis=0)
+
+KINDS = {
+    "grey": ("png", Image.fromarray(RAMP)),
+    "RGB": ("png", Image.fromarray(RGB)),
+    "RGBA": ("png", Image.fromarray(RGB).convert("RGBA")),
+    "grey and alpha": ("png", Image.fromarray(RAMP).convert("LA")),
+    "palette": ("png", Image.fromarray(RAMP).convert("P")),
+    "CMYK": ("tiff", Image.fromarray(RGB).convert("CMYK")),
+    "16-bit PNG": ("png", Image.fromarray(WIDE)),
+    "16-bit TIFF": ("tiff", Image.fromarray(WIDE)),
+    "16-bit TIFF of the other byte order": ("tiff", Image.frombytes("I;16B", (64, 3), WIDE.astype(">u2").tobytes())),
+    "16-bit PGM": ("pgm", Image.fromarray(WIDE)),
+}
+
+
+def encoded(image: Image.Image, suffix: str) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, format={"pgm": "PPM"}.get(suffix, suffix))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_ramp_stays_a_ramp(tmp_path: Path, kind: str) -> None:
+    suffix, image = KINDS[kind]
+    (tmp_path / f"ramp.{suffix}").write_bytes(encoded(image, suffix))
+    got = read_image(tmp_path / f"ramp.{suffix}")
+    assert (got.dtype, got.shape) == (np.uint8, (3, 64, 3))
+    assert np.abs(got.astype(int) - RGB).max() <= (1 if "16" in kind else 0)  # half a level and the rounding of RAMP
+    if suffix != "pgm":  # not among the formats that may come over the network
+        np.testing.assert_array_equal(decode_image(encoded(image, suffix)), got)
+
+
+def test_every_level_of_16_bits_goes_to_the_nearest_of_8(tmp_path: Path) -> None:
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(levels).save(tmp_path / "levels.png")
+    got = read_image(tmp_path / "levels.png")
+    np.testing.assert_array_equal(got, np.round(levels / 257).astype(np.uint8)[..., None].repeat(3, axis=2))
+
+
+@pytest.mark.parametrize("pixels", [RAMP.astype(np.float32) / 255, RAMP.astype(np.int32)], ids=["floats", "integers"])
+def test_values_whose_white_is_not_known_are_refused(tmp_path: Path, pixels: NDArray[np.generic]) -> None:
+    Image.fromarray(pixels).save(tmp_path / "ramp.tiff")
+    with pytest.raises(ImageError, match=r"ramp\.tiff: .*which value is white is not known; save 8 or 16 bits"):
+        read_image(tmp_path / "ramp.tiff")
+
+
+def test_exif_orientation_of_16_bits(tmp_path: Path) -> None:
+    image = Image.fromarray(WIDE)
+    exif = image.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert read_image(tmp_path / "turned.png").shape == (64, 3, 3)
