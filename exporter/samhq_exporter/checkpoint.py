@@ -39,13 +39,17 @@ _HQ_KEYS = (*(official for official, _ in _PREFIXES), "mask_decoder.embedding_ma
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded model in eval mode, with where it came from; `token_fusion` is `none` for an original SAM."""
+    """A loaded model in eval mode, with where it came from.
+
+    `token_fusion` is `none` for an original SAM; `hq_token` is the name and SHA-256 of the file of a tuned HQ token.
+    """
 
     sam: PlainSam
     variant: str
     token_fusion: str
     sha256: str
     file_name: str
+    hq_token: tuple[str, str] | None = None
 
     @property
     def sam_hq(self) -> Sam:
