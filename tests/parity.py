@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 TOLERANCE = 1e-4  # of the range of the reference
+MASK_IOU = 0.9999
 
 
 def randomise(module: nn.Module, *, seed: int) -> None:
@@ -32,3 +35,9 @@ def assert_close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) ->
     assert got.shape == expected.shape
     scale = (expected.max() - expected.min()).item()
     assert (got - expected).abs().max().item() <= tolerance * scale
+
+
+def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Of all masks of an array together; 1 if both are empty."""
+    union = (a | b).sum()
+    return 1.0 if union == 0 else float((a & b).sum() / union)

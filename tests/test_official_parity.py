@@ -11,7 +11,7 @@ import torch
 from conftest import TINY, export
 from numpy.typing import NDArray
 from official import import_official
-from parity import assert_close, randomise
+from parity import MASK_IOU, assert_close, mask_iou, randomise
 from reference import ALL_PROMPTS, official_predictions, official_sam, photographs, prompts_for
 
 from samhq_exporter.architecture import VARIANTS, Architecture
@@ -21,7 +21,6 @@ from samhq_runtime import Predictor
 from samhq_runtime.bundle import Bundle
 
 RELATIVE_ERROR = 1e-3  # of the range of the official logits
-MASK_IOU = 0.9999
 
 
 def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[np.uint8]]) -> None:
@@ -40,11 +39,6 @@ def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[
                 span = max(float(np.ptp(theirs)), 1e-2)
                 assert np.abs(ours - theirs).max() <= RELATIVE_ERROR * span, case
             assert mask_iou(got[0] > 0, expected[0] > 0) >= MASK_IOU, case
-
-
-def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    union = (a | b).sum()
-    return 1.0 if union == 0 else float((a & b).sum() / union)
 
 
 def official_predictor(arch: Architecture, state: dict[str, torch.Tensor]) -> Any:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import TINY, export
 from official import import_official
-from parity import assert_close, randomise
+from parity import MASK_IOU, assert_close, mask_iou, randomise
 from reference import ALL_PROMPTS, official_predictions, official_sam, photographs, prompts_for, tiny_vit_of
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -86,6 +86,7 @@ def test_exported_bundle_equals_the_official_model_of_that_size(tmp_path: Path) 
             for ours, theirs in zip(got, expected, strict=True):
                 assert ours.shape == theirs.shape
                 assert np.abs(ours - theirs).max() <= 1e-3 * max(float(np.ptp(theirs)), 1e-2), (kind, multimask)
+            assert mask_iou(got[0] > 0, expected[0] > 0) >= MASK_IOU, (kind, multimask)
 
 
 def test_the_variant_stays_and_the_trained_size_changes_nothing(tiny_checkpoint: Path) -> None:
