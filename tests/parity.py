@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 TOLERANCE = 1e-4  # of the range of the reference
+RELATIVE_ERROR = 1e-3  # of official logits, of a whole bundle
 MASK_IOU = 0.9999
 
 

@@ -11,7 +11,7 @@ import torch
 from conftest import TINY, export
 from numpy.typing import NDArray
 from official import import_official
-from parity import MASK_IOU, assert_close, mask_iou, randomise
+from parity import MASK_IOU, RELATIVE_ERROR, assert_close, mask_iou, randomise
 from reference import ALL_PROMPTS, official_predictions, official_sam, photographs, prompts_for
 
 from samhq_exporter.architecture import VARIANTS, Architecture
@@ -19,8 +19,6 @@ from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.model import PlainSam
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import Bundle
-
-RELATIVE_ERROR = 1e-3  # of the range of the official logits
 
 
 def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[np.uint8]]) -> None:

@@ -89,9 +89,7 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
-_NO_SIZE = {"decoder_norm_eps": Architecture.decoder_norm_eps}  # settings that make no other variant
-
-
 def variant_name(architecture: Architecture) -> str:
-    """The table row with exactly these sizes, or `custom` for a model of other sizes."""
-    return next((name for name, row in VARIANTS.items() if replace(architecture, **_NO_SIZE) == row), CUSTOM)
+    """The table row with exactly these sizes, whatever `decoder_norm_eps`, or `custom` for a model of other sizes."""
+    sizes = replace(architecture, decoder_norm_eps=Architecture.decoder_norm_eps)
+    return next((name for name, row in VARIANTS.items() if row == sizes), CUSTOM)
