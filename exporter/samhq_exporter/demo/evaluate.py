@@ -68,7 +68,8 @@ def predict(
 def score(predicted: Tensor, truth: Tensor) -> Tensor:
     """(M,K,S,S) and (M,1,S,S) bool -> (M,K,2): IoU and boundary IoU, as `samhq eval` measures them."""
     pairs = zip(predicted.numpy(), truth[:, 0].numpy(), strict=True)
-    return torch.tensor([[(iou(mask, true), boundary_iou(mask, true)) for mask in masks] for masks, true in pairs])
+    scores = [[(iou(mask, true), boundary_iou(mask, true)) for mask in masks] for masks, true in pairs]
+    return torch.tensor(scores, dtype=torch.float32)
 
 
 def summarise(scores: Tensor, outputs: Sequence[str]) -> dict[str, Metrics]:
