@@ -102,7 +102,7 @@ def parity(case: Case, folder: Path) -> dict[str, Any]:
     exported = export_bundle(config, model=model)
     bundle, sha256 = exported.path, exported.manifest.checkpoint["sha256"]
     images = [photographs()[name] for name in _IMAGES[: 2 if case.variant == "demo" else 1]]
-    relative, quality, overlap, count = 0.0, 0.0, 1.0, 0
+    relative, quality, overlap, pixels, count = 0.0, 0.0, 1.0, 0, 0
     with Predictor(bundle) as predictor:
         for image in images:
             predictor.set_image(image)
@@ -112,12 +112,14 @@ def parity(case: Case, folder: Path) -> dict[str, Any]:
                 got = predictor.predict(**prompts, **wishes, return_logits=True)
                 relative = max(relative, float(np.abs(got[0] - expected[0]).max() / np.ptp(expected[0])))
                 quality = max(quality, float(np.abs(got[1] - expected[1]).max()))
-                overlap = min(overlap, mask_iou(got[0] > 0, expected[0] > 0))
+                ours, theirs = got[0] > 0, expected[0] > 0
+                overlap, pixels = min((overlap, pixels), (mask_iou(ours, theirs), int((ours != theirs).sum())))
                 count += 1
     return {
         "logits": relative,
         "iou_predictions": quality,
         "mask_iou": overlap,
+        "differing_pixels": pixels,  # of the prediction with that IoU
         "predictions": count,
         "checkpoint_sha256": sha256,
         "versions": versions(),
@@ -130,12 +132,15 @@ def versions() -> dict[str, str]:
 
 
 def breaches(results: Mapping[Case, Mapping[str, Any]]) -> list[str]:
-    """The rows that are further from the official package than the parity tests allow."""
+    """The rows that are further from the official package than the parity tests allow; one pixel always may differ.
+
+    Random weights make some masks so small that one pixel whose logit is next to zero costs more than the tolerance.
+    """
     return [
         f"{case.variant}, {case.source}, {case.fusion}: {row}"
         for case, row in results.items()
         if not (row["logits"] <= RELATIVE_ERROR and row["iou_predictions"] <= RELATIVE_ERROR)
-        or not row["mask_iou"] >= MASK_IOU
+        or not (row["mask_iou"] >= MASK_IOU or row["differing_pixels"] <= 1)
     ]
 
 

@@ -85,7 +85,13 @@ def test_parity_rows_of_other_libraries_are_measured_again(parity: ModuleType, t
 
 @pytest.mark.parametrize(
     ("changes", "broken"),
-    [({}, 0), ({"mask_iou": 0.99971}, 1), ({"logits": 2e-3}, 1), ({"iou_predictions": float("nan")}, 1)],
+    [
+        ({}, 0),
+        ({"mask_iou": 0.99971, "differing_pixels": 2}, 1),
+        ({"mask_iou": 0.9998, "differing_pixels": 1}, 0),
+        ({"logits": 2e-3}, 1),
+        ({"iou_predictions": float("nan")}, 1),
+    ],
 )
 def test_parity_beyond_the_tolerances(parity: ModuleType, changes: dict[str, float], broken: int) -> None:
     row = {"logits": 1e-6, "iou_predictions": 1e-6, "mask_iou": 1.0, **changes}
