@@ -15,7 +15,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from ablation_statistics import differences, means, report
+from markers import require_markers, write_between_markers
 from tqdm import tqdm
 
 from samhq_exporter import ExportConfig, export_bundle
@@ -32,13 +33,15 @@ from samhq_exporter.config import DEMO_CHECKPOINT, TOKEN_FUSION_NAMES
 from samhq_exporter.demo.data import Sample, draw_samples
 from samhq_exporter.demo.evaluate import Metrics, evaluate, held_out_prompts, held_out_seeds, score, summarise
 from samhq_exporter.demo.optimiser import Schedule
+from samhq_exporter.demo.prompts import Prompts
 from samhq_exporter.demo.stages import HQ_MODULES, train_hq
 from samhq_exporter.demo.train import save_checkpoint
 from samhq_exporter.model import PlainSam, Sam
 from samhq_exporter.precision import PRECISIONS
 from samhq_runtime import Predictor
 
-_BEGIN, _END = "<!-- ablation: begin -->", "<!-- ablation: end -->"
+_SECTION = "ablation"
+_LEAST_SEEDS = 5
 
 Scores = dict[str, dict[str, Metrics]]  # by prompt and output
 
@@ -65,6 +68,8 @@ class Setting:
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = _parse(argv)
+    if options.docs:
+        require_markers(options.docs, _SECTION)
     plain = plain_sam(load_checkpoint(options.sam).sam_hq)
     setting = Setting(
         sam=options.sam,
@@ -79,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options.work.mkdir(parents=True, exist_ok=True)
     runs = [run for runs in _each_seed(setting, options) for run in runs]
-    bare = evaluate(plain, held_out_scenes(setting.held_out))
+    bare = _of_plain_sam(plain, setting)
     results = {
         "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
         "setting": setting.to_json(),
@@ -93,9 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.output.write_text(json.dumps(results, indent=1) + "\n")
     tables = report(results)
     if options.docs:
-        before, _, rest = options.docs.read_text().partition(_BEGIN)
-        _, _, after = rest.partition(_END)
-        options.docs.write_text(f"{before}{_BEGIN}\n{tables}\n{_END}{after}")
+        write_between_markers(options.docs, _SECTION, tables)
     print(tables)
 
 
@@ -160,26 +163,47 @@ def _measure(setting: Setting, seed: int, fusion: str, work: Path) -> dict[str, 
     return run
 
 
+def _of_plain_sam(plain: PlainSam, setting: Setting) -> dict[str, Scores]:
+    """Of the frozen SAM without HQ, by what runs it: torch, and the bundle of each precision."""
+    samples = held_out_scenes(setting.held_out)
+    scores = {"torch": evaluate(plain, samples)}
+    for precision in setting.precisions:
+        with tempfile.TemporaryDirectory() as folder:
+            config = ExportConfig(precision=precision, output=Path(folder) / "bundle")
+            scores[f"onnx_{precision}"] = evaluate_bundle(export_bundle(config, model=plain).path, samples)
+    return scores
+
+
 def _of_bundle(checkpoint: Path, precision: str, samples: Sequence[Sample]) -> Scores:
     with tempfile.TemporaryDirectory() as folder:
-        model = load_checkpoint(checkpoint)
-        config = ExportConfig(precision=precision, token_fusion=model.token_fusion, output=Path(folder) / "bundle")
-        return evaluate_bundle(export_bundle(config, model=model.sam).path, samples)
+        config = ExportConfig(checkpoint=checkpoint, precision=precision, output=Path(folder) / "bundle")
+        return evaluate_bundle(export_bundle(config).path, samples)
 
 
 def evaluate_bundle(bundle: Path, samples: Sequence[Sample]) -> Scores:
-    """As `evaluate`, of the bundle's `sam_and_hq` masks of boxes as its users get them."""
-    scores = []
+    """As `evaluate`, of the masks that the bundle's users get: `sam_and_hq`, or `sam_only` of an original SAM."""
+    scores: dict[str, list[torch.Tensor]] = {"box": [], "point": []}
     with Predictor(bundle, threads=1) as predictor:
+        output = "sam_and_hq" if predictor.bundle.manifest.sizes.has_hq else "sam_only"
         for some, batch, prompts in held_out_prompts(samples):
             for index, sample in enumerate(some):
                 predictor.set_image(sample.image.permute(1, 2, 0).contiguous().numpy())
-                box = (
-                    prompts["box"].coords[batch.image_index == index].flatten(1)
-                )  # scenes are of the model's input size
-                masks, _, _ = predictor.predict(box=box.numpy(), multimask_output=False)
-                scores.append(score(torch.from_numpy(masks), sample.masks[:, None]))
-    return {"box": summarise(torch.cat(scores), ("sam_and_hq",))}
+                for name, arguments in _arguments(prompts, batch.image_index == index).items():
+                    masks, _, _ = predictor.predict(**arguments, multimask_output=False)
+                    scores[name].append(score(torch.from_numpy(masks), sample.masks[:, None]))
+    return {name: summarise(torch.cat(parts), (output,)) for name, parts in scores.items()}
+
+
+def _arguments(prompts: Mapping[str, Prompts], chosen: torch.Tensor) -> dict[str, dict[str, Any]]:
+    """The chosen objects' prompts as `Predictor.predict` takes them; scenes are of the model's input size."""
+    points = prompts["point"]  # the point and its padding, which the predictor adds itself
+    return {
+        "box": {"box": prompts["box"].coords[chosen].flatten(1).numpy()},
+        "point": {
+            "point_coords": points.coords[chosen, :1].numpy(),
+            "point_labels": points.labels[chosen, :1].numpy(),
+        },
+    }
 
 
 def plain_sam(sam: Sam) -> PlainSam:
@@ -224,8 +248,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--objects", type=int, default=6, help="objects prompted per image and step")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     options = parser.parse_args(argv)
-    if len(set(options.seeds)) < 3:
-        parser.error(f"--seeds: got {len(set(options.seeds))}, expected at least 3 for intervals; give more")
+    if len(set(options.seeds)) < _LEAST_SEEDS:
+        got = len(set(options.seeds))
+        parser.error(f"--seeds: got {got}, expected at least {_LEAST_SEEDS} for intervals; give more")
     return options
 
 

@@ -45,8 +45,11 @@ def means(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return rows
 
 
-def differences(runs: Sequence[Run], plain: Scores) -> list[dict[str, Any]]:
-    """`of` minus `from` in the same seed: between fusions, and each fusion against SAM's masks without HQ."""
+def differences(runs: Sequence[Run], plain: Mapping[str, Scores]) -> list[dict[str, Any]]:
+    """`of` minus `from` in the same seed: between fusions, and each fusion against SAM's masks without HQ.
+
+    `plain` holds the scores of the frozen SAM by source.
+    """
     rows = []
     for source, prompt, output, metric in _columns(runs[0]["scores"]):
         column = (source, prompt, output, metric)
@@ -54,9 +57,10 @@ def differences(runs: Sequence[Run], plain: Scores) -> list[dict[str, Any]]:
         if output == "sam_only":
             continue
         pairs = [(of, base, values[of] - values[base]) for of, base in PAIRS if {of, base} <= values.keys()]
-        if (source, output) == ("torch", "sam_and_hq"):
-            bare = plain[prompt]["sam_only"][metric]
+        if output == "sam_and_hq":
+            bare = plain[source][prompt]["sam_only"][metric]
             pairs += [(fusion, "plain_sam", value - bare) for fusion, value in values.items()]
+        if (source, output) == ("torch", "sam_and_hq"):
             for fusion, value in values.items():
                 own = _values(runs, fusion, (source, prompt, "sam_only", metric))
                 pairs.append((fusion, "sam_only", value - np.array(own)))
@@ -66,13 +70,15 @@ def differences(runs: Sequence[Run], plain: Scores) -> list[dict[str, Any]]:
 
 def report(results: Mapping[str, Any]) -> str:
     """Two Markdown tables per prompt, in points (hundredths)."""
-    return "\n\n".join(part for prompt in results["plain_sam"] for part in _of_prompt(results, prompt))
+    return "\n\n".join(part for prompt in results["plain_sam"]["torch"] for part in _of_prompt(results, prompt))
 
 
 def _of_prompt(results: Mapping[str, Any], prompt: str) -> Iterator[str]:
     metrics = tuple(METRICS.values())
-    plain = results["plain_sam"][prompt]["sam_only"]
-    rows = [("SAM without HQ", "torch", "", *(f"{100 * plain[metric]:.2f}" for metric in METRICS))]
+    rows = [
+        ("SAM without HQ", source, "", *(f"{100 * scores[prompt]['sam_only'][metric]:.2f}" for metric in METRICS))
+        for source, scores in results["plain_sam"].items()
+    ]
     for key, cells in _grouped(results["means"], prompt, ("token_fusion", "source", "output")).items():
         rows.append((*key, *(_plus_minus(cells[metric]) for metric in METRICS)))
     table = format_table(("token fusion", "run by", "output", *metrics), rows)

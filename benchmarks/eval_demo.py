@@ -1,8 +1,9 @@
-"""The demo model on held-out scenes, fp32 and fp16 side by side, through `samhq eval`'s own code; tables of the docs.
+"""The demo model on held-out scenes, precisions side by side, through `samhq eval`'s own code; tables of the docs.
 
     python benchmarks/eval_demo.py --output benchmarks/results/eval_demo.json --docs docs/evaluation.md
 
-Draws the scenes, writes them as a COCO dataset, exports both bundles and measures them; about a minute on two cores.
+Draws the scenes at twice the model's input size (photographs are larger too), writes them as a COCO dataset, exports
+the bundles and measures them; some minutes on two cores.
 With --docs the tables between that file's markers and its two pictures are replaced.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markers import require_markers, write_between_markers
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -24,27 +26,37 @@ from samhq_exporter.demo.evaluate import held_out_seeds
 from samhq_exporter.demo.scenes import draw_scene
 from samhq_exporter.pipeline import export_bundle
 from samhq_runtime.evaluation import Report, evaluate
+from samhq_runtime.manifest import sha256_of
 
-_PRECISIONS = ("fp32", "fp16")
-_BEGIN, _END = "<!-- eval_demo: begin -->", "<!-- eval_demo: end -->"
+_PRECISIONS = ("fp32", "fp16", "int8")
+_PROMPTS = ("box", "point")
+_SCENE_SIZE = 512  # pixels: the larger objects are "large" by COCO's limits
+_SECTION = "eval_demo"
 # Pictures of the docs: the one in the docs folder, the one of the run with box prompts.
 _PICTURES = {"evaluation_worst.png": "worst-01.png", "evaluation_calibration.svg": "calibration.svg"}
 
 
 def main() -> None:
     options = _parse()
+    if options.docs:
+        require_markers(options.docs, _SECTION)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         annotations = write_dataset(work / "scenes", options.scenes)
         bundles = [_export(precision, work / precision) for precision in _PRECISIONS]
         reports = {
             prompts: evaluate(bundles, annotations, prompts=prompts, output=work / prompts, worst=1)
-            for prompts in ("box", "point")
+            for prompts in _PROMPTS
         }
         if options.docs:
             _update_docs(options.docs, reports, work / "box")
     if options.output:
-        results = {"scenes": options.scenes, **{name: figures(report) for name, report in reports.items()}}
+        setting = {
+            "checkpoint_sha256": sha256_of(DEMO_CHECKPOINT),
+            "scenes": options.scenes,
+            "scene_size": _SCENE_SIZE,
+        }
+        results = {**setting, **{name: figures(report) for name, report in reports.items()}}
         options.output.write_text(json.dumps(results, indent=2) + "\n")
     print(tables(reports))
 
@@ -54,7 +66,7 @@ def write_dataset(folder: Path, scenes: int) -> Path:
     folder.mkdir()
     content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": []}
     for image_id, seed in enumerate(held_out_seeds(scenes), 1):
-        scene = draw_scene(seed)
+        scene = draw_scene(seed, _SCENE_SIZE)
         name = f"scene-{image_id:03}.png"
         Image.fromarray(scene.image).save(folder / name)
         height, width = scene.image.shape[:2]
@@ -97,11 +109,7 @@ def tables(reports: dict[str, Report]) -> str:
 
 
 def _update_docs(docs: Path, reports: dict[str, Report], run: Path) -> None:
-    before, _, rest = docs.read_text(encoding="utf-8").partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    if not after:
-        raise SystemExit(f"{docs}: expected {_BEGIN} and {_END} in it")
-    docs.write_text(f"{before}{_BEGIN}\n{tables(reports)}\n{_END}{after}", encoding="utf-8")
+    write_between_markers(docs, _SECTION, tables(reports))
     for name, source in _PICTURES.items():
         shutil.copyfile(run / source, docs.parent / name)
 

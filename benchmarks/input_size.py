@@ -1,10 +1,10 @@
 """What another input size costs: the demo model at several `--image-size`, on held-out scenes; table for the docs.
 
-    python benchmarks/input_size.py --output benchmarks/results/input_size.json
+    python benchmarks/input_size.py --output benchmarks/results/input_size.json --docs docs/checkpoints.md
 
 The demo model was trained with 256-pixel inputs. The scenes are drawn larger, so that a larger input does hold more
 detail. Masks come from exported fp32 bundles through `Predictor`, one box prompt per object, and are compared at the
-size of the image.
+size of the image. Rows of the same weights and scenes that the output file has are kept, so a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -19,23 +19,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from markers import require_markers, write_between_markers
 from torch import Tensor
 
-from samhq_exporter.config import ExportConfig
+from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.demo.evaluate import held_out_seeds, score
 from samhq_exporter.demo.scenes import Scene, draw_scene
 from samhq_exporter.pipeline import export_bundle
 from samhq_exporter.preview import box_of
 from samhq_runtime import Predictor
+from samhq_runtime.manifest import sha256_of
 from samhq_runtime.tables import format_table
 
 _SCENE_SIZE = 512
+_SECTION = "input_size"
 
 
 def main() -> None:
     options = _parse()
     scenes = [draw_scene(seed, _SCENE_SIZE) for seed in held_out_seeds(options.scenes)]
-    rows = _known(options.output, options.scenes)
+    if options.docs:
+        require_markers(options.docs, _SECTION)
+    setting = {
+        "checkpoint_sha256": sha256_of(DEMO_CHECKPOINT),
+        "scenes": options.scenes,
+        "scene_size": _SCENE_SIZE,
+    }
+    rows = known_rows(options.output, setting)
     for image_size in sorted(set(options.sizes) - rows.keys()):
         with tempfile.TemporaryDirectory() as folder:
             config = ExportConfig(output=Path(folder) / "bundle", image_size=image_size)
@@ -43,15 +53,17 @@ def main() -> None:
         print(image_size, rows[image_size], file=sys.stderr)
         if options.output:
             options.output.parent.mkdir(parents=True, exist_ok=True)
-            content = {"scenes": options.scenes, "scene_size": _SCENE_SIZE, "sizes": rows}
-            options.output.write_text(json.dumps(content, indent=2) + "\n")
-    print(report(rows))
+            options.output.write_text(json.dumps({**setting, "sizes": rows}, indent=2) + "\n")
+    table = report(rows)
+    if options.docs:
+        write_between_markers(options.docs, _SECTION, table)
+    print(table)
 
 
-def _known(path: Path | None, scenes: int) -> dict[int, dict[str, Any]]:
-    """The sizes that an earlier run of as many scenes has measured, so that a stopped one goes on."""
+def known_rows(path: Path | None, setting: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The sizes that an earlier run has measured, if it was of the same setting."""
     content = json.loads(path.read_text()) if path and path.exists() else {}
-    same = (content.get("scenes"), content.get("scene_size")) == (scenes, _SCENE_SIZE)
+    same = all(content.get(key) == value for key, value in setting.items())
     return {int(size): row for size, row in content["sizes"].items()} if same else {}
 
 
@@ -87,6 +99,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 192, 256, 384, 512])
     parser.add_argument("--scenes", type=int, default=40, help="held-out scenes, 4 to 5 objects each")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--docs", type=Path, metavar="MD", help="the page whose table is to be replaced")
     return parser.parse_args()
 
 

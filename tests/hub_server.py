@@ -21,14 +21,17 @@ class Hub:
         path: of the one file, as `REPOSITORY/resolve/REVISION/FILE`.
         content: its bytes; `announced` is whose hash and length the headers claim, the same unless set.
         broken_connections: how many of the next downloads end halfway through what is left.
-        status: answer every request with this status instead.
+        stalled_after: send so many bytes of a download, then nothing more, and leave the connection open.
+        status: answer every request with this status instead; `get_status` every download.
     """
 
     path: str
     content: bytes
     announced: bytes | None = None
     broken_connections: int = 0
+    stalled_after: int | None = None
     status: int | None = None
+    get_status: int | None = None
     url: str = ""
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range header
 
@@ -73,13 +76,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.broken_connections -= 1
             rest = rest[: len(rest) // 2]
             self.close_connection = True
+        if self.hub.stalled_after is not None:
+            rest = rest[: self.hub.stalled_after]
         self.wfile.write(rest)
+        while self.hub.stalled_after is not None:
+            threading.Event().wait(0.02)  # tests replace time.sleep
 
     def _answer(self) -> int | None:
         """Send the headers; where the body starts, or None if there is none."""
         hub = self.hub
         hub.requests.append((self.command, self.path, self.headers.get("Range")))
-        status = hub.status or (200 if self.path.split("?")[0] == f"/{hub.path}" else 404)
+        known = self.path.split("?")[0] == f"/{hub.path}"
+        asked = hub.get_status if self.command == "GET" else None
+        status = asked or hub.status or (200 if known else 404)
         if status != 200:
             self.send_response(status)
             self.send_header("Content-Length", "0")

@@ -13,7 +13,7 @@ import torch
 from conftest import TINY, export
 from numpy.typing import NDArray
 from official import import_official
-from parity import assert_close, randomise
+from parity import MASK_IOU, RELATIVE_ERROR, assert_close, randomise
 from reference import ALL_PROMPTS, official_predictions, official_sam, photographs, prompts_for
 
 from samhq_exporter.architecture import VARIANTS, Architecture
@@ -23,8 +23,6 @@ from samhq_runtime import Predictor
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.evaluation.metrics import iou
 
-RELATIVE_ERROR = 1e-3  # of the range of the official logits
-MASK_IOU = 0.9999
 FP16_MASK_IOU = 0.99
 
 

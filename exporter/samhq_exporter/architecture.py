@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class Architecture:
     iou_head_dim: int = 256
     mask_in_chans: int = 16
     stages: tuple[TinyViTStage, ...] = ()  # of a TinyViT image encoder; empty for a ViT
+    decoder_norm_eps: float = 1e-5  # of the LayerNorms in the decoder's blocks; transformers has 1e-6
 
     @property
     def embedding_size(self) -> int:
@@ -89,5 +90,6 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 def variant_name(architecture: Architecture) -> str:
-    """The table row with exactly these sizes, or `custom` for a model of other sizes."""
-    return next((name for name, row in VARIANTS.items() if row == architecture), CUSTOM)
+    """The table row with exactly these sizes, whatever `decoder_norm_eps`, or `custom` for a model of other sizes."""
+    sizes = replace(architecture, decoder_norm_eps=Architecture.decoder_norm_eps)
+    return next((name for name, row in VARIANTS.items() if row == sizes), CUSTOM)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors
@@ -19,12 +18,19 @@ from samhq_runtime.contract import NO_FUSION
 from samhq_runtime.errors import CheckpointError, ConfigError
 from samhq_runtime.manifest import sha256_of
 
-from .architecture import VARIANTS, Architecture, variant_name
-from .huggingface import is_huggingface, read_huggingface, weight_files
+from .architecture import Architecture, variant_name
+from .huggingface import (
+    has_huggingface_names,
+    is_huggingface,
+    read_decoder_norm_eps,
+    read_huggingface,
+    weight_files,
+)
 from .input_size import resize_state, resized
 from .model import TOKEN_FUSIONS, PlainSam, Sam
 from .model.tiny_vit import fold_weights
 from .released import RELEASES
+from .shapes import MASK_TOKENS, architecture_of, is_tiny_vit
 
 # (official prefix, prefix in our modules): `hf_` is spelt `hq_`, and what depends on the image alone moved.
 _PREFIXES = (
@@ -33,19 +39,23 @@ _PREFIXES = (
     ("mask_decoder.compress_vit_feat.", "hq_fusion.compress_vit_feat."),
     ("mask_decoder.embedding_encoder.", "hq_fusion.embedding_encoder."),
 )
-_SAM_KEY = "mask_decoder.mask_tokens.weight"
+_OUR_NAMES = tuple(ours for _, ours in _PREFIXES)
 _HQ_KEYS = (*(official for official, _ in _PREFIXES), "mask_decoder.embedding_maskfeature.")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded model in eval mode, with where it came from; `token_fusion` is `none` for an original SAM."""
+    """A loaded model in eval mode, with where it came from.
+
+    `token_fusion` is `none` for an original SAM; `hq_token` is the name and SHA-256 of the file of a tuned HQ token.
+    """
 
     sam: PlainSam
     variant: str
     token_fusion: str
     sha256: str
     file_name: str
+    hq_token: tuple[str, str] | None = None
 
     @property
     def sam_hq(self) -> Sam:
@@ -71,11 +81,19 @@ def load_checkpoint(
         ConfigError: `variant` is not what the file holds, `token_fusion` contradicts its metadata or is for an original
             SAM, or `image_size` does not fit the patches.
     """
-    content, metadata = (read_huggingface(path), {}) if is_huggingface(path) else _read(path)
+    huggingface = is_huggingface(path)
+    content, metadata = (read_huggingface(path), {}) if huggingface else _read(path)
     state = {key: value.float() for key, value in _unwrap(content, path).items()}
+    if has_huggingface_names(state, path):
+        raise CheckpointError(
+            f"{path.name}: holds Hugging Face weights as a pickle; expected the folder that transformers' "
+            "save_pretrained writes, config.json with model.safetensors: load and save them once with transformers"
+        )
     fusion = _token_fusion(state, metadata, token_fusion, path)
+    eps = read_decoder_norm_eps(path) if huggingface else Architecture.decoder_norm_eps
+    arch = replace(infer_architecture(state, path), decoder_norm_eps=eps)
     digest = _sha256_of(path)
-    return _build(state, path, variant=variant, token_fusion=fusion, image_size=image_size, sha256=digest)
+    return _build(state, arch, path, variant=variant, token_fusion=fusion, image_size=image_size, sha256=digest)
 
 
 def checkpoint_of_model(
@@ -93,12 +111,14 @@ def checkpoint_of_model(
         digest.update(state[key].contiguous().numpy().tobytes())
     fusion = _token_fusion(state, {}, token_fusion, name)
     sha256 = digest.hexdigest()
-    return _build(state, name, variant=variant, token_fusion=fusion, image_size=image_size, sha256=sha256)
+    arch = infer_architecture(state, name)
+    return _build(state, arch, name, variant=variant, token_fusion=fusion, image_size=image_size, sha256=sha256)
 
 
 def from_official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official state-dict keys -> keys of `model.Sam`."""
-    return {_rename(key, _PREFIXES): value for key, value in fold_weights(state).items()}
+    """Official state-dict keys -> keys of `model.Sam`; a TinyViT's weights are folded."""
+    folded = fold_weights(state) if is_tiny_vit(state) else state
+    return {_rename(key, _PREFIXES): value for key, value in folded.items()}
 
 
 def to_official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -110,7 +130,7 @@ def to_official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def infer_architecture(state: Mapping[str, Tensor], path: Path) -> Architecture:
     """Read every size off the shapes of an official-format state dict."""
     try:
-        return _architecture_of(state)
+        return architecture_of(state)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as e:
         raise CheckpointError(
             f"{path.name}: not a SAM or SAM-HQ checkpoint (its tensors do not describe one: {e}); "
@@ -119,9 +139,15 @@ def infer_architecture(state: Mapping[str, Tensor], path: Path) -> Architecture:
 
 
 def _build(
-    state: dict[str, Tensor], path: Path, *, variant: str | None, token_fusion: str, image_size: int | None, sha256: str
+    state: dict[str, Tensor],
+    arch: Architecture,
+    path: Path,
+    *,
+    variant: str | None,
+    token_fusion: str,
+    image_size: int | None,
+    sha256: str,
 ) -> Checkpoint:
-    arch = infer_architecture(state, path)
     found = variant_name(arch)
     if variant is not None and variant != found:
         raise ConfigError(f"{path.name}: holds a {found} model, --variant asked for {variant}; drop the option")
@@ -183,44 +209,12 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
-def _architecture_of(state: Mapping[str, Tensor]) -> Architecture:
-    if "image_encoder.patch_embed.seq.0.c.weight" in state:  # TinyViT: one released size, and no shape shows its grid
-        return VARIANTS["vit_tiny"]
-    patch = state["image_encoder.patch_embed.proj.weight"].shape  # (D, 3, P, P)
-    grid = state["image_encoder.pos_embed"].shape[1]
-    depth = _count(state, r"image_encoder\.blocks\.(\d+)\.")
-    sides = [(state[f"image_encoder.blocks.{i}.attn.rel_pos_h"].shape[0] + 1) // 2 for i in range(depth)]
-    global_blocks = tuple(i for i, side in enumerate(sides) if side == grid)
-    windows = {side for side in sides if side != grid}
-    if not global_blocks or len(windows) > 1:
-        raise ValueError(f"attention windows of sides {sorted(set(sides))} on a {grid} x {grid} grid")
-    embed_dim = state[_SAM_KEY].shape[1]
-    mlp_dim = state["image_encoder.blocks.0.mlp.lin1.weight"].shape[0]
-    return Architecture(
-        encoder_dim=patch[0],
-        depth=depth,
-        num_heads=patch[0] // state["image_encoder.blocks.0.attn.rel_pos_h"].shape[1],
-        global_attn_indexes=global_blocks,
-        window_size=windows.pop() if windows else grid,
-        image_size=grid * patch[2],
-        patch_size=patch[2],
-        mlp_dim=None if mlp_dim == 4 * patch[0] else mlp_dim,
-        embed_dim=embed_dim,
-        decoder_depth=_count(state, r"mask_decoder\.transformer\.layers\.(\d+)\."),
-        decoder_mlp_dim=state["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0],
-        iou_head_dim=state["mask_decoder.iou_prediction_head.layers.0.weight"].shape[0],
-        mask_in_chans=state["prompt_encoder.mask_downscaling.3.weight"].shape[0],
-    )
-
-
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    return len({match[1] for match in map(re.compile(pattern).match, state) if match})
-
-
 def _token_fusion(state: Mapping[str, Tensor], metadata: Mapping[str, str], asked: str | None, path: Path) -> str:
     """What the file says or the caller asks for; `none` if the weights have no HQ part at all."""
-    if _SAM_KEY not in state:
-        raise CheckpointError(f"{path.name}: not a SAM checkpoint ({_SAM_KEY} is missing among {len(state)} tensors)")
+    if MASK_TOKENS not in state:
+        raise CheckpointError(
+            f"{path.name}: not a SAM checkpoint ({MASK_TOKENS} is missing among {len(state)} tensors)"
+        )
     recorded = metadata.get("token_fusion")
     if recorded and asked and recorded != asked:
         raise ConfigError(
@@ -244,7 +238,8 @@ def _load_strictly(sam: PlainSam, state: Mapping[str, Tensor], path: Path) -> No
     """Every tensor in place, none left over, all finite."""
     expected = sam.state_dict()
     got = from_official_keys(state)
-    missing, unknown = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
+    ours = {key for key in state if key.startswith(_OUR_NAMES)}  # no file has them; renamed ones must not hide them
+    missing, unknown = sorted(expected.keys() - got.keys()), sorted((got.keys() - expected.keys()) | ours)
     if missing or unknown:
         raise CheckpointError(f"{path.name}: tensors missing {_some(missing)}, unexpected {_some(unknown)}")
     wrong = [

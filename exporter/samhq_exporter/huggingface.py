@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from samhq_runtime.errors import CheckpointError
 
-from .huggingface_config import check_config
+from .huggingface_config import check_config, decoder_norm_eps
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
@@ -72,16 +72,35 @@ _PARAMETERS = {"positional_embedding": "positional_encoding_gaussian_matrix"}
 
 
 def is_huggingface(path: Path) -> bool:
-    """Whether `read_huggingface` is the reader for this path: a folder, or a .safetensors file with such names."""
+    """Whether `read_huggingface` is the reader for this path: a folder, or a .safetensors file with such names.
+
+    Raises:
+        CheckpointError: the file mixes the names of both layouts.
+    """
     if path.is_dir():
         return True
     if path.suffix != ".safetensors" or not path.is_file():
         return False
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return any(key.startswith("vision_encoder.") for key in file.keys())  # noqa: SIM118  # not a mapping
+            names = list(file.keys())
     except (OSError, safetensors.SafetensorError):
         return False  # damaged: whoever reads it says so
+    return has_huggingface_names(names, path)
+
+
+def has_huggingface_names(names: Iterable[str], path: Path) -> bool:
+    """Whether tensors are named as in transformers; CheckpointError if some are, and some as in official files."""
+    names = list(names)
+    official, theirs = (
+        [name for name in names if name.startswith(part)] for part in ("image_encoder.", "vision_encoder.")
+    )
+    if official and theirs:
+        raise CheckpointError(
+            f"{path.name}: mixes two layouts, {len(official)} official names such as {official[0]} and {len(theirs)} "
+            f"of Hugging Face such as {theirs[0]}; expected one of them: save the model again"
+        )
+    return bool(theirs)
 
 
 def read_huggingface(path: Path) -> dict[str, Tensor]:
@@ -102,6 +121,12 @@ def read_huggingface(path: Path) -> dict[str, Tensor]:
     state = to_official_names(stored, path)
     check_config(config, state, path)
     return state
+
+
+def read_decoder_norm_eps(path: Path) -> float:
+    """The eps of the decoder's LayerNorms, for a path that `read_huggingface` has read."""
+    folder = path if path.is_dir() else path.parent
+    return decoder_norm_eps(_read_json(folder / _CONFIG), path)
 
 
 def weight_files(path: Path) -> list[Path]:

@@ -1,12 +1,10 @@
 """Does a `transformers` configuration describe a model that ours computes, and the tensors it came with?
 
-A value that `config.json` leaves out has transformers' default, which is why each table names it. One difference is
-accepted: transformers normalises the decoder's tokens with eps 1e-6, the official packages (and we) with 1e-5.
+A value that `config.json` leaves out has transformers' default, which is why each table names it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from samhq_runtime.errors import CheckpointError
+
+from .shapes import architecture_of
 
 MODEL_TYPES = ("sam_hq", "sam")
 
@@ -56,6 +56,7 @@ SIZES: dict[str, dict[str, object]] = {
 }
 HQ_SIZES: dict[str, dict[str, object]] = {"mask_decoder_config": {"vit_dim": 768}}
 _MLP_RATIO = 4.0
+DECODER_NORM_EPS = 1e-6  # default of mask_decoder_config.layer_norm_eps; the official packages have 1e-5
 
 
 def check_config(config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> None:
@@ -76,6 +77,17 @@ def check_config(config: Mapping[str, Any], state: Mapping[str, Tensor], path: P
         ) from e
     defaults = {section: {**SIZES[section], **HQ_SIZES.get(section, {})} for section in SIZES}
     _require(config, held, defaults, "by the shapes of the tensors: config.json and weights are of two models", path)
+
+
+def decoder_norm_eps(config: Mapping[str, Any], path: Path) -> float:
+    """`layer_norm_eps` of a checked configuration's decoder, which normalises its tokens with it."""
+    eps = config.get("mask_decoder_config", {}).get("layer_norm_eps", DECODER_NORM_EPS)
+    if not isinstance(eps, float) or not 0 < eps < 1:
+        raise CheckpointError(
+            f"{path.name}: mask_decoder_config.layer_norm_eps is {eps!r}, expected a number between 0 and 1; "
+            "download config.json again"
+        )
+    return eps
 
 
 def _require(
@@ -102,45 +114,31 @@ def _require(
 
 def _sizes_of(state: Mapping[str, Tensor], *, hq: bool) -> dict[str, dict[str, object]]:
     """What the shapes of an official-format state dict say, laid out as a configuration."""
-    patch = state["image_encoder.patch_embed.proj.weight"].shape  # (D, 3, P, P)
-    grid = state["image_encoder.pos_embed"].shape[1]
-    depth = _count(state, r"image_encoder\.blocks\.(\d+)\.")
-    head_dim = state["image_encoder.blocks.0.attn.rel_pos_h"].shape[1]
-    sides = [(state[f"image_encoder.blocks.{i}.attn.rel_pos_h"].shape[0] + 1) // 2 for i in range(depth)]
-    windows = {side for side in sides if side != grid}
-    if len(windows) > 1:
-        raise ValueError(f"attention windows of sides {sorted(windows)}")
-    frame = {"image_size": grid * patch[2], "patch_size": patch[2]}
+    arch = architecture_of(state)
+    frame = {"image_size": arch.image_size, "patch_size": arch.patch_size}
+    windowed = len(arch.global_attn_indexes) < arch.depth
     return {
         "vision_config": {
             **frame,
-            "hidden_size": patch[0],
+            "hidden_size": arch.encoder_dim,
             "output_channels": state["image_encoder.neck.0.weight"].shape[0],
-            "num_hidden_layers": depth,
-            "num_attention_heads": patch[0] // head_dim,
-            **({"window_size": windows.pop()} if windows else {}),
-            "global_attn_indexes": tuple(i for i, side in enumerate(sides) if side == grid),
+            "num_hidden_layers": arch.depth,
+            "num_attention_heads": arch.num_heads,
+            **({"window_size": arch.window_size} if windowed else {}),
+            "global_attn_indexes": arch.global_attn_indexes,
             "num_pos_feats": state["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"].shape[1],
-            "mlp_dim": state["image_encoder.blocks.0.mlp.lin1.weight"].shape[0],
+            "mlp_dim": arch.encoder_mlp_dim,
         },
         "prompt_encoder_config": {
             **frame,
             "hidden_size": state["prompt_encoder.no_mask_embed.weight"].shape[1],
-            "mask_input_channels": state["prompt_encoder.mask_downscaling.3.weight"].shape[0],
+            "mask_input_channels": arch.mask_in_chans,
         },
-        "mask_decoder_config": _decoder_sizes_of(state, hq=hq),
+        "mask_decoder_config": {
+            "hidden_size": arch.embed_dim,
+            "mlp_dim": arch.decoder_mlp_dim,
+            "num_hidden_layers": arch.decoder_depth,
+            "iou_head_hidden_dim": arch.iou_head_dim,
+            **({"vit_dim": state["mask_decoder.compress_vit_feat.0.weight"].shape[0]} if hq else {}),
+        },
     }
-
-
-def _decoder_sizes_of(state: Mapping[str, Tensor], *, hq: bool) -> dict[str, object]:
-    sizes: dict[str, object] = {
-        "hidden_size": state["mask_decoder.mask_tokens.weight"].shape[1],
-        "mlp_dim": state["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0],
-        "num_hidden_layers": _count(state, r"mask_decoder\.transformer\.layers\.(\d+)\."),
-        "iou_head_hidden_dim": state["mask_decoder.iou_prediction_head.layers.0.weight"].shape[0],
-    }
-    return sizes | {"vit_dim": state["mask_decoder.compress_vit_feat.0.weight"].shape[0]} if hq else sizes
-
-
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    return len({match[1] for match in map(re.compile(pattern).match, state) if match})

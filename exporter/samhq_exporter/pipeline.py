@@ -20,10 +20,10 @@ from samhq_runtime.cli_errors import interrupted
 from samhq_runtime.contract import ModelSizes, image_encoder_spec, mask_decoder_spec
 from samhq_runtime.engine import FLAVOURS, BuiltEngine, Progress, build_engines, no_progress
 from samhq_runtime.engine.flavour import load_tensorrt
-from samhq_runtime.errors import BackendUnavailable
+from samhq_runtime.errors import BackendUnavailable, ConfigError
 from samhq_runtime.hq_token import read_hq_token
 from samhq_runtime.image_io import read_image
-from samhq_runtime.manifest import GraphEntry, Manifest, file_entries, write_manifest
+from samhq_runtime.manifest import GraphEntry, Manifest, file_entries, sha256_of, write_manifest
 from samhq_runtime.reference import REFERENCE_NAME
 from samhq_runtime.triton.config import TritonOptions
 from samhq_runtime.triton.repository import require_free, write_repository
@@ -31,7 +31,7 @@ from samhq_runtime.triton.repository import require_free, write_repository
 from .architecture import PIXEL_MEAN, PIXEL_STD
 from .calibration import calibration_set
 from .checkpoint import Checkpoint, checkpoint_of_model, load_checkpoint
-from .config import ExportConfig
+from .config import DEMO_CHECKPOINT, ExportConfig
 from .emulation import runnable
 from .graphs import graphs_of, model_sizes
 from .onnx_files import save_graph, save_with_cpu_form
@@ -69,7 +69,8 @@ def export_bundle(
 
     Args:
         config: what to export, and where to.
-        model: a `Sam` object of `segment_anything_hq` or `segment_anything` to export instead of `config.checkpoint`.
+        model: a `Sam` object of `segment_anything_hq` or `segment_anything` to export instead of a checkpoint;
+            `config.output` must be given then, and `config.checkpoint` must not.
         step: called with the name of each step, returns a context manager around it (progress display).
         report: called with the precision of every node and what was measured of it, before the graphs are written.
         engine_progress: shows the progress of engines that are built, see `build_engines`.
@@ -77,6 +78,8 @@ def export_bundle(
     Raises:
         SamHqError: nothing was written, or only engines or Triton models were not; the message says why and what to do.
     """
+    if model is not None:
+        _require_of_memory(config)
     output = config.output_folder
     triton = _require_possible(config)
     with staged(output, overwrite=config.overwrite) as folder:
@@ -123,6 +126,13 @@ def _typed_graphs(
     return typed_graphs(graphs_of(checkpoint.sam), model_sizes(checkpoint.sam), folder, wish=wish, step=step)
 
 
+def _require_of_memory(config: ExportConfig) -> None:
+    if config.checkpoint != DEMO_CHECKPOINT:
+        raise ConfigError(f"got model= and the checkpoint {config.checkpoint}, expected one of them; drop the other")
+    if config.output is None:
+        raise ConfigError("model= has no file name to name the bundle after; give ExportConfig.output")
+
+
 def _verified(bundle: Bundle, checkpoint: Checkpoint, config: ExportConfig, step: Step) -> ParityReport:
     """Parity of a bundle that passes its gate; what was compared is recorded and drawn into it."""
     with runnable(bundle, bundle.path) as here:
@@ -163,8 +173,10 @@ def _load(config: ExportConfig, source: Path | nn.Module) -> Checkpoint:
         checkpoint = checkpoint_of_model(source, variant=variant, token_fusion=token_fusion, image_size=image_size)
     if config.hq_token is not None:
         decoder = checkpoint.sam_hq.mask_decoder
-        tuned = read_hq_token(config.hq_token, embed_dim=checkpoint.sam.arch.embed_dim)
+        dim, fusion = checkpoint.sam.arch.embed_dim, checkpoint.token_fusion
+        tuned = read_hq_token(config.hq_token, embed_dim=dim, token_fusion=fusion)
         decoder.hq_token.weight.copy_(torch.from_numpy(tuned))
+        checkpoint = replace(checkpoint, hq_token=(config.hq_token.name, sha256_of(config.hq_token)))
     return checkpoint
 
 
@@ -203,7 +215,7 @@ def _manifest(
         precision_policy={name: graph.policy.to_json() for name, graph in graphs.items()},
         graphs=entries,
         files=file_entries(folder),
-        checkpoint={"file": checkpoint.file_name, "sha256": checkpoint.sha256},
+        checkpoint=_origin(checkpoint),
         tools={
             "samhq-export": __version__,
             "python": platform.python_version(),
@@ -212,6 +224,14 @@ def _manifest(
         },
         parity={},
     )
+
+
+def _origin(checkpoint: Checkpoint) -> dict[str, str]:
+    """The weights file, and the tuned HQ token that was put into it."""
+    origin = {"file": checkpoint.file_name, "sha256": checkpoint.sha256}
+    if checkpoint.hq_token:
+        origin["hq_token_file"], origin["hq_token_sha256"] = checkpoint.hq_token
+    return origin
 
 
 def _parity_json(parity: ParityReport, precision: str) -> dict[str, Any]:

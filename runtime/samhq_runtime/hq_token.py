@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,29 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import BackendUnavailable, CheckpointError, PromptError
 
-_NAMES = ("hq_token", "mask_decoder.hf_token.weight")  # ours, and that of official state dicts
+# Ours, and those of official and of Hugging Face state dicts.
+_NAMES = ("hq_token", "mask_decoder.hf_token.weight", "mask_decoder.hq_token.weight")
+_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}  # numpy has no BF16
 
 
-def read_hq_token(path: Path, *, embed_dim: int) -> NDArray[np.float32]:
+def read_hq_token(path: Path, *, embed_dim: int, token_fusion: str) -> NDArray[np.float32]:
     """An HQ token (1, embed_dim) float32 from a `.npy` file or a `.safetensors` file.
 
-    A safetensors file may hold just the token, or name it `hq_token` or `mask_decoder.hf_token.weight` among others.
+    A safetensors file may hold just the token, or name it `hq_token`, `mask_decoder.hf_token.weight` or
+    `mask_decoder.hq_token.weight` among others. If its metadata name a `token_fusion`, it must be this model's.
 
     Raises:
-        CheckpointError: missing, unreadable, without a token, or of another shape.
+        CheckpointError: missing, unreadable, without a token, of another shape, or trained for another token fusion.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected an HQ token as .safetensors or .npy")
-    token = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
+    token, metadata = (_read_npy(path), {}) if path.suffix == ".npy" else _read_safetensors(path)
+    trained = metadata.get("token_fusion", token_fusion)
+    if trained != token_fusion:
+        raise CheckpointError(
+            f"{path.name}: was trained with token fusion {trained}, expected {token_fusion} as in this model; "
+            "train it again, or use it with a model of its own fusion"
+        )
     try:
         return require_hq_token(token, embed_dim=embed_dim)
     except PromptError as e:
@@ -33,9 +43,13 @@ def read_hq_token(path: Path, *, embed_dim: int) -> NDArray[np.float32]:
 def require_hq_token(values: ArrayLike, *, embed_dim: int) -> NDArray[np.float32]:
     """`values` as an HQ token (1, embed_dim) float32; PromptError if they are not that many finite floats."""
     token = np.asarray(values)
-    if token.size != embed_dim or not np.issubdtype(token.dtype, np.floating) or not np.isfinite(token).all():
+    if token.size != embed_dim or not np.issubdtype(token.dtype, np.floating):
         raise PromptError(f"hq_token: got {token.dtype} {token.shape}, expected {embed_dim} finite floats")
-    return token.reshape(1, embed_dim).astype(np.float32)
+    with np.errstate(over="ignore"):  # said below
+        single = token.reshape(1, embed_dim).astype(np.float32)
+    if not np.isfinite(single).all():
+        raise PromptError(f"hq_token: got NaN, infinity or beyond float32, expected {embed_dim} finite floats")
+    return single
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
@@ -45,18 +59,30 @@ def _read_npy(path: Path) -> NDArray[Any]:
         raise CheckpointError(f"{path.name}: cannot be read as a .npy file ({e})") from e
 
 
-def _read_safetensors(path: Path) -> NDArray[Any]:
+def _read_safetensors(path: Path) -> tuple[NDArray[Any], Mapping[str, str]]:
+    """The token as it is stored, and the file's metadata."""
     try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from safetensors import SafetensorError, deserialize, safe_open
     except ModuleNotFoundError as e:
         raise BackendUnavailable("safetensors is missing, HQ tokens are read with it: pip install safetensors") from e
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+        tensors = dict(deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
     except (SafetensorError, OSError, ValueError, TypeError) as e:
         raise CheckpointError(f"{path.name}: cannot be read as a .safetensors file ({e})") from e
     named = [tensors[name] for name in _NAMES if name in tensors]
     found = named or list(tensors.values())
     if len(found) != 1:
         raise CheckpointError(f"{path.name}: expected one tensor, or one named {_NAMES[0]}; got {sorted(tensors)}")
-    return np.asarray(found[0])
+    return _array(found[0], path), metadata
+
+
+def _array(tensor: Mapping[str, Any], path: Path) -> NDArray[Any]:
+    """What safetensors gives of one tensor (`dtype`, `shape`, `data`) as an array; bf16 is widened to float32."""
+    dtype, shape, data = tensor["dtype"], tensor["shape"], tensor["data"]
+    if dtype == "BF16":
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view(np.float32).reshape(shape)
+    if dtype not in _DTYPES:
+        raise CheckpointError(f"{path.name}: the token is of type {dtype}; expected {', '.join(_DTYPES)} or BF16")
+    return np.frombuffer(data, _DTYPES[dtype]).reshape(shape)

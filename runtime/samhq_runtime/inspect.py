@@ -14,6 +14,7 @@ _ENGINE_HEADER = ("engine", "built with", "for", "profiles", "flags", "verified 
 def describe(bundle: Bundle) -> str:
     """Everything a user wants to know of a verified bundle, as text."""
     m = bundle.manifest
+    tuned = m.checkpoint.get("hq_token_file")
     facts = [
         ("variant", m.variant),
         ("precision", m.precision),
@@ -21,6 +22,7 @@ def describe(bundle: Bundle) -> str:
         ("image size", str(m.sizes.image_size)),
         ("opset", str(m.opset)),
         ("checkpoint", f"{m.checkpoint.get('file')} ({m.checkpoint.get('sha256', '')[:12]})"),
+        *([("HQ token", f"{tuned} ({m.checkpoint.get('hq_token_sha256', '')[:12]})")] if tuned else []),
         *(
             (f"fp32 islands, {name}", ", ".join(policy["fp32_islands"]) or "-")
             for name, policy in m.precision_policy.items()

@@ -68,7 +68,8 @@ class Predictor:
         if hq_token is not None:
             require_hq("hq_token", token_masks=self._sizes.token_masks)
         if isinstance(hq_token, str | Path):
-            hq_token = read_hq_token(Path(hq_token), embed_dim=self._sizes.embed_dim)
+            fusion = self.bundle.manifest.token_fusion
+            hq_token = read_hq_token(Path(hq_token), embed_dim=self._sizes.embed_dim, token_fusion=fusion)
         elif hq_token is not None:
             hq_token = require_hq_token(hq_token, embed_dim=self._sizes.embed_dim)
         self._hq_token = {} if hq_token is None else {"hq_token": hq_token}

@@ -1,4 +1,4 @@
-"""Masks as COCO run-length encodings, the compressed form that pycocotools reads and writes."""
+"""COCO run-length encodings of masks, the compressed form that pycocotools reads and writes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,25 @@ from .contract import Array
 def encode_rle(mask: Array) -> bytes:
     """(H,W) bool -> JSON `{"size": [H, W], "counts": "..."}`, runs in column order, the first of them background."""
     return json.dumps({"size": list(mask.shape), "counts": _text(_runs(mask))}).encode()
+
+
+def decode_runs(counts: str) -> list[int] | None:
+    """The run lengths that `encode_rle` writes as `counts`, as plain integers; None if the text is no such encoding."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            return None
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if code & 0x20:
+            continue
+        if code & 0x10:  # sign bit of the last group
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return None if shift else runs
 
 
 def _runs(mask: Array) -> Array:

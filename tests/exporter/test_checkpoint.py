@@ -258,3 +258,61 @@ def test_key_names_round_trip(state: State) -> None:
 def test_saved_by_conftest_is_official(tmp_path: Path) -> None:
     path = save_checkpoint(tiny_sam(), tmp_path / "m.pth")
     assert "mask_decoder.hf_mlp.layers.0.weight" in torch.load(path, weights_only=True)
+
+
+LAYOUTS: dict[str, tuple[str, Callable[[State], object], str]] = {
+    "official with one of Hugging Face": (
+        "m.safetensors",
+        lambda s: s.update({"vision_encoder.pos_embed": torch.zeros(1)}),
+        "mixes two layouts",
+    ),
+    "the same in a pickle": (
+        "m.pth",
+        lambda s: s.update({"vision_encoder.pos_embed": torch.zeros(1)}),
+        r"official names such as image_encoder\..* and 1 of Hugging Face such as vision_encoder\.pos_embed",
+    ),
+    "a shared tensor of Hugging Face": (
+        "m.safetensors",
+        lambda s: s.update({"shared_image_embedding.positional_embedding": torch.zeros(1)}),
+        r"unexpected \[shared_image_embedding\.positional_embedding\]",
+    ),
+    "the HQ token under its Hugging Face name too": (
+        "m.safetensors",
+        lambda s: s.update({"mask_decoder.hq_token.weight": s["mask_decoder.hf_token.weight"] + 1}),
+        r"unexpected \[mask_decoder\.hq_token\.weight\]",
+    ),
+    "a pickle of Hugging Face": (
+        "pytorch_model.bin",
+        lambda s: [s.update({k.replace("image_encoder", "vision_encoder"): s.pop(k)}) for k in list(s)],
+        "Hugging Face weights as a pickle.*save_pretrained",
+    ),
+    "a classifier in a ViT": (
+        "m.pth",
+        lambda s: s.update({"image_encoder.head.weight": torch.zeros(2, 2)}),
+        r"unexpected \[image_encoder\.head\.weight\]",
+    ),
+    "a TinyViT's cache in a ViT": (
+        "m.pth",
+        lambda s: s.update({"image_encoder.blocks.0.attn.ab": torch.zeros(2)}),
+        r"unexpected \[image_encoder\.blocks\.0\.attn\.ab\]",
+    ),
+    "a batch counter in a ViT": (
+        "m.pth",
+        lambda s: s.update({"mask_decoder.bn.num_batches_tracked": torch.zeros(1)}),
+        "unexpected.*num_batches_tracked",
+    ),
+    "a ViT and a TinyViT": (
+        "m.pth",
+        lambda s: s.update({"image_encoder.patch_embed.seq.0.c.weight": torch.zeros(32, 3, 3, 3)}),
+        r"unexpected \[image_encoder\.blocks\.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_mixed_up_names(state: State, tmp_path: Path, case: str) -> None:
+    name, change, complaint = LAYOUTS[case]
+    state = dict(state)
+    change(state)
+    with pytest.raises(CheckpointError, match=complaint):
+        load_checkpoint(save_state(state, tmp_path / name))

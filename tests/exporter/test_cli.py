@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -65,6 +67,7 @@ BAD_INPUTS: dict[str, tuple[list[str], str]] = {
     "checkpoint is a folder": (["--checkpoint", "."], "config.json"),
     "unknown variant": (["--variant", "vit_x"], "unknown variant 'vit_x'"),
     "another variant": (["--variant", "vit_h"], "holds a custom model"),
+    "HQ token of the wrong shape": (["--hq-token", "short.npy"], "expected 64 finite floats"),
     "output exists": (["--output", "folder"], "already exists"),
     "output is a file": (["--output", "text.pth", "--overwrite"], "is not a bundle"),
     "output is not a bundle": (["--output", "folder", "--overwrite"], "is not a bundle"),
@@ -86,6 +89,7 @@ def test_bad_input(
     (tmp_path / "cut.pth").write_bytes(tiny_checkpoint.read_bytes()[:9999])
     torch.save({"image_encoder.pos_embed": RunsCode()}, tmp_path / "evil.pth")
     (tmp_path / "evil_old.pth").write_bytes(pickle.dumps({"image_encoder.pos_embed": RunsCode()}))
+    np.save(tmp_path / "short.npy", np.ones(5, np.float32))
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "photo.jpg").touch()
     monkeypatch.chdir(tmp_path)
@@ -96,6 +100,18 @@ def test_bad_input(
     assert not out
     assert_one_message(err, complaint)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_tuned_hq_token(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    token = np.random.default_rng(1).normal(size=64).astype(np.float32)
+    np.save(tmp_path / "tuned.npy", token)
+    output = tmp_path / "bundle"
+    arguments = ["--checkpoint", tiny_checkpoint, "--output", output, "--hq-token", tmp_path / "tuned.npy"]
+    assert main([str(argument) for argument in arguments]) == 0
+    assert load_bundle(output).manifest.checkpoint["hq_token_file"] == "tuned.npy"
+    decoder = onnx.load(output / "mask_decoder.onnx")
+    (stored,) = [i for i in decoder.graph.initializer if i.name == "hq_token"]
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(stored), token[None])
 
 
 def test_unreadable_picture(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -46,13 +47,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def ask(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let downloads go to `url`, into a cache of their own."""
-    local = partial(huggingface_hub.hf_hub_download, endpoint=url, cache_dir=tmp_path / "cache")
-    monkeypatch.setattr(download, "hf_hub_download", local)
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
 
 
 def cached(tmp_path: Path) -> list[Path]:
-    """Every file in the cache that holds weights, whole or in part."""
-    return [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.stat().st_size > 1000]
+    """Every file in the cache that claims to be weights; the parts of a download do not."""
+    files = (path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.stat().st_size > 1000)
+    return [path for path in files if path.suffix != ".partial"]
 
 
 def test_downloaded_once(hub: Hub, tmp_path: Path) -> None:
@@ -79,6 +83,7 @@ def test_other_bytes_are_refused_and_not_kept(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=f"got SHA-256 [0-9a-f]{{64}}, expected {RELEASE.sha256}"):
         download.fetch(RELEASE)
     assert not cached(tmp_path)
+    assert not list(tmp_path.rglob("*.partial"))
     hub.content, hub.announced = CONTENT, None
     assert download.fetch(RELEASE).read_bytes() == CONTENT
 
@@ -90,6 +95,64 @@ def test_a_damaged_cache_is_noticed(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="got SHA-256"):
         download.fetch(RELEASE)
     assert download.fetch(RELEASE).read_bytes() == CONTENT
+
+
+CHILD = """
+from huggingface_hub import constants
+from samhq_exporter import download
+from samhq_exporter.released import Release
+constants.DOWNLOAD_CHUNK_SIZE = 64_000  # else one chunk is the whole file
+download.fetch(Release(**{arguments!r}))
+"""
+
+
+def start_child(hub: Hub, tmp_path: Path) -> subprocess.Popen[str]:
+    """Another process that fetches `RELEASE` from `hub`."""
+    environment = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD.format(arguments=vars(RELEASE))],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_OFFLINE": "0", **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def stop_in_the_middle(hub: Hub, tmp_path: Path) -> int:
+    """Kill a child when the first part of the file is on disk; how many bytes that is."""
+    hub.stalled_after = len(CONTENT) // 2
+    child = start_child(hub, tmp_path)
+    deadline = time.monotonic() + 60
+    while not (sizes := [path.stat().st_size for path in tmp_path.rglob("*.partial")]) or not sizes[0]:
+        assert child.poll() is None, child.communicate()[1]
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+    child.kill()
+    child.communicate()
+    hub.stalled_after = None
+    (partial,) = tmp_path.rglob("*.partial")
+    return partial.stat().st_size
+
+
+def test_a_killed_download_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+    have = stop_in_the_middle(hub, tmp_path)
+    assert 0 < have < len(CONTENT)
+    child = start_child(hub, tmp_path)
+    assert child.communicate(timeout=60)[1] == ""
+    assert child.returncode == 0
+    assert hub.downloads == [None, f"bytes={have}-"]
+    assert download.fetch(RELEASE).read_bytes() == CONTENT
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_server_error_when_it_goes_on(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clear message, and what has come is still there for the next try."""
+    have = stop_in_the_middle(hub, tmp_path)
+    hub.get_status = 503
+    with pytest.raises(DownloadError, match=r"cannot be downloaded \(.*503.*\); try again"):
+        download.fetch(RELEASE)
+    hub.get_status = None
+    assert download.fetch(RELEASE).read_bytes() == CONTENT
+    assert hub.downloads[-1] == f"bytes={have}-"
 
 
 FAILURES: dict[str, dict[str, object]] = {

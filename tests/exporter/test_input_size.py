@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import TINY, export
 from official import import_official
-from parity import assert_close, randomise
+from parity import MASK_IOU, RELATIVE_ERROR, assert_close, randomise
 from reference import ALL_PROMPTS, official_predictions, official_sam, photographs, prompts_for, tiny_vit_of
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +25,7 @@ from samhq_exporter.input_size import resize_state
 from samhq_exporter.model.tiny_vit import TinyViTEncoder, fold_weights
 from samhq_runtime import Predictor
 from samhq_runtime.errors import CheckpointError
+from samhq_runtime.evaluation.metrics import iou
 
 SIZES = (80, 112, 192)  # a grid of exactly one window, of windows that need padding, larger than trained
 
@@ -41,12 +42,12 @@ def trained(request: pytest.FixtureRequest) -> tuple[Any, nn.Module]:
     return package, sam
 
 
-def official_at(package: Any, sam: nn.Module, image_size: int) -> nn.Module:
+def official_at(package: Any, sam: nn.Module, image_size: int, arch: Architecture = TINY) -> nn.Module:
     """The official model for that size. Relative positions keep their trained length: `get_rel_pos` resizes them."""
-    other = official_sam(package, sized(TINY, image_size))
+    other = official_sam(package, sized(arch, image_size))
     state = dict(sam.state_dict())
     pos_embed = state["image_encoder.pos_embed"].permute(0, 3, 1, 2)
-    grid = (image_size // TINY.patch_size,) * 2
+    grid = (image_size // arch.patch_size,) * 2
     resized = F.interpolate(pos_embed, size=grid, mode="bicubic", align_corners=False)
     state["image_encoder.pos_embed"] = resized.permute(0, 2, 3, 1)
     for name, parameter in other.named_parameters():
@@ -86,6 +87,7 @@ def test_exported_bundle_equals_the_official_model_of_that_size(tmp_path: Path) 
             for ours, theirs in zip(got, expected, strict=True):
                 assert ours.shape == theirs.shape
                 assert np.abs(ours - theirs).max() <= 1e-3 * max(float(np.ptp(theirs)), 1e-2), (kind, multimask)
+            assert iou(got[0] > 0, expected[0] > 0) >= MASK_IOU, (kind, multimask)
 
 
 def test_the_variant_stays_and_the_trained_size_changes_nothing(tiny_checkpoint: Path) -> None:
@@ -138,3 +140,26 @@ def test_a_missing_table_is_still_reported(tiny_checkpoint: Path, tmp_path: Path
     torch.save(state, tmp_path / "m.pth")
     with pytest.raises(CheckpointError, match="rel_pos_w"):
         load_checkpoint(tmp_path / "m.pth", image_size=64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("image_size", [512, 768])
+def test_vit_b_bundle_at_another_size(tmp_path: Path, image_size: int) -> None:
+    """Export, its own parity gate against PyTorch, and the official model of that size on a photograph."""
+    package = import_official()
+    trained = package.sam_model_registry["vit_b"]()
+    randomise(trained, seed=24)
+    torch.save(trained.state_dict(), tmp_path / "sam_hq_vit_b.pth")
+    bundle = export(tmp_path / "sam_hq_vit_b.pth", tmp_path / "bundle", image_size=image_size)
+    assert bundle.manifest.sizes.image_size == image_size
+    reference = package.SamPredictor(official_at(package, trained, image_size, arch=VARIANTS["vit_b"]))
+    image = photographs()["landscape 400 x 600"]
+    with Predictor(bundle) as predictor:
+        predictor.set_image(image)
+        reference.set_image(image)
+        for kind in ALL_PROMPTS:
+            prompts = prompts_for(image, kind, bundle.manifest.sizes.low_res_size)
+            expected = official_predictions(reference, prompts, multimask_output=False)
+            got = predictor.predict(**prompts, return_logits=True, multimask_output=False)
+            assert np.abs(got[0] - expected[0]).max() <= RELATIVE_ERROR * np.ptp(expected[0]), kind
+            assert iou(got[0] > 0, expected[0] > 0) >= MASK_IOU, kind

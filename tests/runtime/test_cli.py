@@ -69,6 +69,27 @@ def test_predict_writes_what_the_predictor_says(
     assert f"predicted IoU {iou[0]:.3f}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("size", "fits"), [(64, True), (63, False)])
+def test_predict_with_a_tuned_hq_token(
+    tiny_bundle: Bundle, image: Path, capsys: pytest.CaptureFixture[str], size: int, fits: bool
+) -> None:
+    token, mask = image.with_name("tuned.npy"), image.with_name("mask.png")
+    np.save(token, np.random.default_rng(1).normal(size=size).astype(np.float32))
+    command = ["predict", str(tiny_bundle.path), str(image), *BOX, "--hq-token", str(token), "--output", str(mask)]
+    assert main(command) == (0 if fits else 1)
+    if not fits:
+        assert capsys.readouterr().err.startswith("error: tuned.npy: hq_token: got float32 (63,), expected 64")
+        assert not mask.exists()
+        return
+    expected = []
+    for hq_token in (token, None):
+        with Predictor(tiny_bundle, hq_token=hq_token) as predictor:
+            predictor.set_image(read_image(image))
+            expected.append(predictor.predict(box=(5, 6, 40, 50), multimask_output=False)[0][0])
+    np.testing.assert_array_equal(np.asarray(Image.open(mask)), expected[0] * np.uint8(255))
+    assert (expected[0] != expected[1]).any()
+
+
 def test_inspect_shows_the_manifest(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tiny_bundle.path)]) == 0
     out, err = capsys.readouterr()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +207,44 @@ def test_pictures_of_the_worst_and_the_changed(tiny_bundle: Bundle, dataset: Pat
     chart = (tmp_path / "calibration.svg").read_text()
     assert chart.count("<circle") == 4  # a bin and a legend entry for each
     assert (tmp_path / "worst-notes.txt").exists()
+
+
+def test_image_that_is_gone_before_it_is_drawn(
+    tiny_bundle: Bundle, dataset: Path, fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_and_lose(path: Path, text: str) -> None:
+        (dataset.parent / "1.png").unlink(missing_ok=True)
+
+    monkeypatch.setattr("samhq_runtime.evaluation.run.write_text", write_and_lose)
+    with pytest.raises(DatasetError, match=r"1\.png: image missing .*the dataset has changed since"):
+        evaluate([tiny_bundle], dataset, output=tmp_path / "out")
+
+
+MEMORY = """
+import resource, sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from eval_datasets import FakePredictor
+from samhq_runtime.evaluation import evaluate, subjects
+subjects.Predictor = FakePredictor
+evaluate([{bundle!r}], {dataset!r}, limit={limit}, output={output!r})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+def test_memory_does_not_grow_with_the_dataset(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Ten times the images, 0.5 MB each with their masks in memory: kept, they would be 90 MB more."""
+    masks = rectangles((5, 5, 300, 200), hw=(320, 400))
+    path = write_coco(tmp_path / "data", [(numbered_image(masks), masks)] * 200)
+    peaks = []
+    for limit in (20, 200):
+        output = str(tmp_path / str(limit))
+        code = MEMORY.format(path=sys.path, bundle=str(tiny_bundle.path), dataset=str(path), limit=limit, output=output)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.splitlines()[-1]))
+    assert peaks[1] - peaks[0] < 20, peaks
 
 
 def test_zoom_is_where_the_outlines_differ() -> None:

@@ -21,6 +21,7 @@ from samhq_runtime.evaluation.segmentation import decode_segmentation
 
 MASKS = rectangles((5, 5, 30, 40), (50, 10, 70, 30))
 SCENE = (numbered_image(MASKS), MASKS)
+MADE_FROM_MASKS = Setting()
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -40,10 +41,12 @@ def annotation(**changes: Any) -> Change:
     return lambda content: content["annotations"][0].update(changes)
 
 
-def read_all(path: Path, **options: Any) -> tuple[list[str], list[tuple[str, str | None, str]], list[float]]:
+def read_all(
+    path: Path, setting: Setting = MADE_FROM_MASKS, **options: Any
+) -> tuple[list[str], list[tuple[str, str | None, str]], list[float]]:
     """Image names, what was left out, and the IoU of every object by a predictor that knows the truth."""
     dataset = open_dataset(path, **options)
-    records = [measure_image(FakePredictor(), dataset, name, Setting()) for name in dataset.names]  # type: ignore[arg-type]
+    records = [measure_image(FakePredictor(), dataset, name, setting) for name in dataset.names]  # type: ignore[arg-type]
     skips = [*dataset.left_out, *(skip for record in records for skip in record.skipped)]
     ious = [score.iou for record in records for score in record.objects]
     return list(dataset.names), [(skip.image, skip.target, skip.reason) for skip in skips], ious
@@ -78,6 +81,10 @@ BAD_ANNOTATIONS: dict[str, tuple[Change, tuple[str, str | None, str]]] = {
         ("1.png", "1", "segmentation not usable"),
     ),
     "far polygon": (annotation(segmentation=[[1, 1, 5, 5, 1e9, 1]]), ("1.png", "1", "segmentation not usable")),
+    "polygon of an integer beyond floats": (
+        annotation(segmentation=[[1, 1, 5, 5, 10**400, 1]]),
+        ("1.png", "1", "segmentation not usable"),
+    ),
     "polygon without area": (annotation(segmentation=[[5, 5, 5, 5, 5, 5]]), ("1.png", "1", "empty mask")),
     "empty runs": (annotation(segmentation={"size": [60, 80], "counts": [4800]}), ("1.png", "1", "empty mask")),
     "runs too short": (
@@ -278,3 +285,66 @@ def test_fingerprint_follows_the_files(coco: Path, pairs: Path) -> None:
         assert open_dataset(path).fingerprint() == before
         changed.write_bytes(changed.read_bytes() + b" ")
         assert open_dataset(path).fingerprint() != before
+
+
+def tight(content: dict[str, Any]) -> None:
+    """Give every annotation the box that pycocotools computes of its mask."""
+    for entry in content["annotations"]:
+        entry["bbox"] = [float(value) for value in coco_mask.toBbox(entry["segmentation"])]
+
+
+BAD_BOXES: dict[str, object] = {
+    "none": None,
+    "three numbers": [5, 5, 25],
+    "text": [5, 5, "25", 35],
+    "no width": [5, 5, 0, 35],
+    "NaN": [5, 5, float("nan"), 35],
+    "left of the image": [-5, 5, 25, 35],
+    "larger than the image": [5, 5, 76.5, 35],
+    "beyond floats": [5, 5, 10**400, 35],
+}
+
+
+def test_boxes_of_annotations_as_prompts(coco: Path) -> None:
+    """COCO's box of a mask, from edge to edge, is the prompt that is made from the mask itself."""
+    edit(coco, tight)
+    assert read_all(coco, Setting(prompts="bbox")) == (["1.png", "2.png"], [], [1.0] * 4)
+
+
+@pytest.mark.parametrize("case", BAD_BOXES)
+def test_unusable_box_of_an_annotation(coco: Path, case: str) -> None:
+    """Only where it is the prompt."""
+    edit(coco, tight)
+    edit(coco, annotation(bbox=BAD_BOXES[case]))
+    skipped = ("1.png", "1", "box not usable")
+    assert read_all(coco, Setting(prompts="bbox")) == (["1.png", "2.png"], [skipped], [1.0] * 3)
+    assert read_all(coco) == (["1.png", "2.png"], [], [1.0] * 4)
+
+
+def test_folders_have_no_boxes(tmp_path: Path) -> None:
+    Image.fromarray(SCENE[0]).save(tmp_path / "a.jpg")
+    Image.fromarray(MASKS[0]).save(tmp_path / "a.png")
+    assert read_all(tmp_path, Setting(prompts="bbox"))[1] == [("a.jpg", "a.png", "no box for the object")]
+
+
+@pytest.mark.parametrize("layout", ["together", "apart"])
+def test_files_of_an_unsupported_type_are_named(tmp_path: Path, layout: str) -> None:
+    images, masks = (tmp_path / "im", tmp_path / "gt") if layout == "apart" else (tmp_path, tmp_path)
+    for folder in (images, masks):
+        folder.mkdir(exist_ok=True)
+    Image.fromarray(SCENE[0]).save(images / "a.jpg")
+    Image.fromarray(MASKS[0]).save(masks / "a.png")
+    (images / "b.heic").touch()
+    (masks / "c.mat").touch()
+    (masks / ".hidden").touch()
+    dataset = open_dataset(tmp_path)
+    assert list(dataset.names) == ["a.jpg"]
+    assert [(skip.image, skip.reason) for skip in dataset.left_out] == [
+        (name, "file of an unsupported type") for name in ("b.heic", "c.mat")
+    ]
+
+
+def test_file_name_that_is_no_text(coco: Path) -> None:
+    edit(coco, lambda content: content["images"][1].update(file_name=5))
+    with pytest.raises(DatasetError, match=r"images\[1\]\.file_name is 5, expected a string"):
+        open_dataset(coco)

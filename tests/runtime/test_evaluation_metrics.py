@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from eval_datasets import rectangles
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from samhq_runtime.evaluation.measure import ImageRecord, ObjectScore
 from samhq_runtime.evaluation.metrics import boundary, boundary_iou, boundary_radius, erode, extent, iou
@@ -163,3 +164,12 @@ def test_comparison_is_object_by_object() -> None:
     assert difference.changed == pytest.approx(1 / 3)
     same = compare("other", baseline, "first", baseline)
     assert (same.mean_iou_difference, same.mean_iou_interval, same.largest_drop) == (0, (0, 0), 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_iou_is_that_of_pycocotools(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    predicted, truth = (rng.random((2, 37, 53)) < (0.2, 0.7)[seed % 2]).astype(np.uint8)
+    runs = [coco_mask.encode(np.asfortranarray(mask)) for mask in (predicted, truth)]
+    expected = coco_mask.iou(runs[:1], runs[1:], [0])[0, 0]
+    assert iou(predicted.astype(bool), truth.astype(bool)) == pytest.approx(expected, abs=1e-12)

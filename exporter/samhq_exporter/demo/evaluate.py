@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from samhq_runtime.evaluation import boundary_iou, iou
+
 from ..model import PlainSam, Sam
 from ..model.mask_decoder import NUM_MASK_TOKENS
 from .data import Batch, Sample, collate
-from .losses import iou
 from .prompts import Prompts, boxes, padding, points_in
 
 HELD_OUT_SEED = 1_000_000_000  # training seeds stay below
@@ -21,7 +22,6 @@ HQ_ONLY = torch.tensor([[0.0, 0, 0, 0, 1]])
 OUTPUTS = {"sam_and_hq": SAM_AND_HQ, "sam_only": SAM_ONLY, "hq_only": HQ_ONLY}
 
 _IMAGES_AT_ONCE = 8
-_BOUNDARY_WIDTH = 0.02  # of the image diagonal, as Cheng et al. define boundary IoU
 
 Metrics = dict[str, float]
 
@@ -66,22 +66,10 @@ def predict(
 
 
 def score(predicted: Tensor, truth: Tensor) -> Tensor:
-    """(M,K,S,S) and (M,1,S,S) bool -> (M,K,2): IoU and boundary IoU."""
-    return torch.stack([iou(predicted, truth), iou(_boundary(predicted), _boundary(truth))], dim=-1)
-
-
-def _boundary(masks: Tensor) -> Tensor:
-    """The pixels of each mask that are near its outline; the image border counts as outside."""
-    radius = max(1, round(_BOUNDARY_WIDTH * masks.shape[-1] * 2**0.5))
-    outside = F.pad((~masks).int(), (radius,) * 4, value=1)
-    near = _window_sums(_window_sums(outside, 2 * radius + 1).transpose(-2, -1), 2 * radius + 1).transpose(-2, -1) > 0
-    return masks & near
-
-
-def _window_sums(x: Tensor, width: int) -> Tensor:
-    """Sums over every `width` neighbours along the last axis, which gets `width - 1` shorter."""
-    sums = F.pad(x.cumsum(-1, dtype=torch.int32), (1, 0))
-    return sums[..., width:] - sums[..., :-width]
+    """(M,K,S,S) and (M,1,S,S) bool -> (M,K,2): IoU and boundary IoU, as `samhq eval` measures them."""
+    pairs = zip(predicted.numpy(), truth[:, 0].numpy(), strict=True)
+    scores = [[(iou(mask, true), boundary_iou(mask, true)) for mask in masks] for masks, true in pairs]
+    return torch.tensor(scores, dtype=torch.float32)
 
 
 def summarise(scores: Tensor, outputs: Sequence[str]) -> dict[str, Metrics]:

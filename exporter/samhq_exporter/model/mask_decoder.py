@@ -45,7 +45,11 @@ class MaskDecoder(nn.Module):
         self.dim = dim
         self.grid = arch.embedding_size
         self.transformer = TwoWayTransformer(
-            dim, depth=arch.decoder_depth, num_heads=arch.decoder_heads, mlp_dim=arch.decoder_mlp_dim
+            dim,
+            depth=arch.decoder_depth,
+            num_heads=arch.decoder_heads,
+            mlp_dim=arch.decoder_mlp_dim,
+            norm_eps=arch.decoder_norm_eps,
         )
         self.iou_token = nn.Embedding(1, dim)
         self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, dim)

@@ -15,11 +15,13 @@ from .layers import MLPBlock
 
 
 class TwoWayTransformer(nn.Module):
-    def __init__(self, dim: int, *, depth: int, num_heads: int, mlp_dim: int) -> None:
+    def __init__(self, dim: int, *, depth: int, num_heads: int, mlp_dim: int, norm_eps: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TwoWayBlock(dim, num_heads, mlp_dim, first=i == 0) for i in range(depth))
+        self.layers = nn.ModuleList(
+            TwoWayBlock(dim, num_heads, mlp_dim, first=i == 0, norm_eps=norm_eps) for i in range(depth)
+        )
         self.final_attn_token_to_image = TokenToImageAttention(dim, num_heads, downsample_rate=2)
-        self.norm_final_attn = nn.LayerNorm(dim)
+        self.norm_final_attn = nn.LayerNorm(dim)  # of the default eps in every implementation
 
     def forward(self, tokens: Tensor, image_tokens: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
         """tokens (B,T,C), image_tokens (B or 1,L,C), image_pe (1,L,C) -> both sets of tokens, updated."""
@@ -33,16 +35,16 @@ class TwoWayTransformer(nn.Module):
 class TwoWayBlock(nn.Module):
     """Self-attention of tokens, tokens to image, MLP on tokens, image to tokens."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_dim: int, *, first: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, mlp_dim: int, *, first: bool, norm_eps: float) -> None:
         super().__init__()
         self.first = first
         self.self_attn = Attention(dim, num_heads)
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.cross_attn_token_to_image = TokenToImageAttention(dim, num_heads, downsample_rate=2)
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = MLPBlock(dim, mlp_dim, nn.ReLU())
-        self.norm3 = nn.LayerNorm(dim)
-        self.norm4 = nn.LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm4 = nn.LayerNorm(dim, eps=norm_eps)
         self.cross_attn_image_to_token = ImageToTokenAttention(dim, num_heads, downsample_rate=2)
 
     def forward(self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,10 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--masks", type=Path, metavar="FOLDER", help="masks of the images in the --dataset folder")
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="report, records and pictures")
     command.add_argument(
-        "--prompts", choices=PROMPTS, default="box", help="made from each true mask: its box, or its deepest point"
+        "--prompts",
+        choices=PROMPTS,
+        default="box",
+        help="of each object: the box of its true mask, its deepest point, or bbox: the box of the annotation",
     )
     command.add_argument("--multimask", action="store_true", help="choose among SAM's three candidates")
     command.add_argument("--hq-token-only", action="store_true", help="the HQ mask alone, without SAM's")

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import DatasetError
-from .dataset import Sample, Skip, Unusable, fingerprint_of, read_sample_image, require_same_size
+from .dataset import Box, Sample, Skip, Unusable, fingerprint_of, read_sample_image, require_same_size
 from .metrics import Mask
-from .segmentation import decode_segmentation
+from .segmentation import decode_segmentation, shown
 
 Entry = Mapping[str, Any]
+
+_BAD_BOX = "box not usable"
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class CocoDataset:
                 raise Unusable("crowd region")
             return decode_segmentation(annotation.get("segmentation"), (image.shape[0], image.shape[1]))
 
-        return Sample(image, list(annotations), read_mask)
+        def read_box(target: str) -> Box:
+            return _prompt_box(annotations[target].get("bbox"), (image.shape[0], image.shape[1]))
+
+        return Sample(image, list(annotations), read_mask, read_box)
 
 
 def open_coco(path: Path, *, images: Path | None = None) -> CocoDataset:
@@ -80,6 +87,18 @@ def open_coco(path: Path, *, images: Path | None = None) -> CocoDataset:
     return CocoDataset(path, images or _find_images(path, next(iter(by_name))), by_name, annotations, left_out)
 
 
+def _prompt_box(bbox: object, image_hw: tuple[int, int]) -> Box:
+    """COCO's x, y, width, height, from edge to edge, as x0, y0, x1, y1 of the outermost pixels (see `tight_box`)."""
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
+        raise Unusable(_BAD_BOX, f"got {shown(bbox)}, expected x, y, width, height")
+    x, y, width, height = bbox
+    if not (width > 0 and height > 0):  # NaN too
+        raise Unusable(_BAD_BOX, f"got {shown(bbox)}, without area")
+    if not (x >= -1 and x + width <= image_hw[1] + 1 and y >= -1 and y + height <= image_hw[0] + 1):
+        raise Unusable(_BAD_BOX, f"got {shown(bbox)}, beyond the {image_hw[1]} x {image_hw[0]} image")
+    return np.array([x, y, max(x, x + width - 1), max(y, y + height - 1)], dtype=np.float64)
+
+
 def _entries(path: Path, content: object, key: str, required: Sequence[str]) -> list[Entry]:
     found = content.get(key) if isinstance(content, dict) else None
     if not isinstance(found, list):
@@ -88,6 +107,8 @@ def _entries(path: Path, content: object, key: str, required: Sequence[str]) -> 
         missing = [name for name in required if not isinstance(entry, dict) or name not in entry]
         if missing:
             raise DatasetError(f"{path}: {key}[{index}] has no {' and no '.join(missing)}")
+        if not isinstance(entry.get("file_name", ""), str):
+            raise DatasetError(f"{path}: {key}[{index}].file_name is {entry['file_name']!r}, expected a string")
     return found
 
 

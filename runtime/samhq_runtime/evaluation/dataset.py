@@ -15,6 +15,8 @@ from ..errors import DatasetError, ImageError
 from ..image_io import read_image
 from .metrics import Mask
 
+Box = NDArray[np.float64]
+
 
 class Unusable(Exception):
     """An image or an object that cannot be evaluated: counted under `reason`, named with `detail`."""
@@ -34,13 +36,22 @@ class Skip:
     detail: str = ""
 
 
+def no_box(target: str) -> Box:
+    """For datasets of masks alone."""
+    raise Unusable("no box for the object", f"{target}: only COCO annotations have boxes; use the prompts box or point")
+
+
 @dataclass(frozen=True)
 class Sample:
-    """An image (H,W,3) uint8 RGB, its targets, and `read_mask`: target -> (H,W) bool; Unusable if there is none."""
+    """An image (H,W,3) uint8 RGB, its targets, and what is read of a target; Unusable if there is none.
+
+    `read_mask` gives its (H,W) bool mask, `read_box` the x0, y0, x1, y1 that the dataset states, as `tight_box` does.
+    """
 
     image: NDArray[np.uint8]
     targets: Sequence[str]
     read_mask: Callable[[str], Mask]
+    read_box: Callable[[str], Box] = no_box
 
 
 class Dataset(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from ..predictor import Predictor
 from .dataset import Dataset, Sample, Skip, Unusable
-from .metrics import Mask, boundary_iou, iou
-from .truth import PROMPTS, prompt_arguments
+from .metrics import boundary_iou, iou
+from .truth import PROMPTS, Truth, prompt_arguments, read_truth
 
 _PIXELS_AT_ONCE = 1 << 24  # masks predicted together become float32 logits of the image's size: 64 MB
 
@@ -23,7 +23,7 @@ class Setting:
     """What is asked of every bundle.
 
     Attributes:
-        prompts: `box` or `point`, made from the truth.
+        prompts: `box` or `point`, made from the true mask, or `bbox`, the box of the annotation.
         multimask_output, hq_token_only: as `Predictor.predict` takes them.
     """
 
@@ -74,64 +74,58 @@ def measure_image(predictor: Predictor, dataset: Dataset, name: str, setting: Se
     objects: list[ObjectScore] = []
     try:
         sample = dataset.read(name)
-        for part, masks in _batches(name, sample, skipped):
+        for truths in _batches(name, sample, setting, skipped):
             if not objects:
                 predictor.set_image(sample.image)
-            objects += _score(predictor, part, masks, setting)
+            objects += _score(predictor, truths, setting)
     except Unusable as e:
         skipped.append(Skip(name, None, e.reason, e.detail))
     return ImageRecord(name, tuple(objects), tuple(skipped))
 
 
 def predict_masks(
-    predictor: Predictor, masks: list[Mask], setting: Setting
+    predictor: Predictor, truths: Sequence[Truth], setting: Setting
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_]]:
-    """For B true masks of the current image: predicted masks (B,H,W), predicted IoU (B,), finite logits (B,).
+    """For B objects of the current image: predicted masks (B,H,W), predicted IoU (B,), finite logits (B,).
 
     Where several candidates come back (`multimask_output` of an original SAM) it is the one of the best predicted IoU.
     """
-    prompts: dict[str, Any] = prompt_arguments(setting.prompts, masks)
+    prompts: dict[str, Any] = prompt_arguments(setting.prompts, truths)
     predicted, predicted_iou, logits = predictor.predict(
         **prompts,
         multimask_output=setting.multimask_output,
         hq_token_only=setting.hq_token_only,
     )
     finite = np.asarray(np.isfinite(logits).all(axis=(1, 2, 3)), dtype=bool)
-    rows, best = np.arange(len(masks)), predicted_iou.argmax(axis=1)
+    rows, best = np.arange(len(truths)), predicted_iou.argmax(axis=1)
     return predicted[rows, best], predicted_iou[rows, best], finite
 
 
-def _batches(name: str, sample: Sample, skipped: list[Skip]) -> Iterator[tuple[list[str], list[Mask]]]:
-    """Usable targets and their masks, as many at once as memory allows; the others go to `skipped`."""
+def _batches(name: str, sample: Sample, setting: Setting, skipped: list[Skip]) -> Iterator[list[Truth]]:
+    """Usable objects, as many at once as memory allows; the others go to `skipped`."""
     limit = max(1, _PIXELS_AT_ONCE // (sample.image.shape[0] * sample.image.shape[1]))
-    part: list[str] = []
-    masks: list[Mask] = []
+    part: list[Truth] = []
     for target in sample.targets:
         try:
-            mask = sample.read_mask(target)
-            if not mask.any():
-                raise Unusable("empty mask")
+            part.append(read_truth(sample, target, setting.prompts))
         except Unusable as e:
             skipped.append(Skip(name, target, e.reason, e.detail))
-            continue
-        part.append(target)
-        masks.append(mask)
         if len(part) == limit:
-            yield part, masks
-            part, masks = [], []
+            yield part
+            part = []
     if part:
-        yield part, masks
+        yield part
 
 
-def _score(predictor: Predictor, targets: list[str], masks: list[Mask], setting: Setting) -> Iterator[ObjectScore]:
-    predicted, predicted_iou, finite = predict_masks(predictor, masks, setting)
-    for index, (target, truth) in enumerate(zip(targets, masks, strict=True)):
+def _score(predictor: Predictor, truths: list[Truth], setting: Setting) -> Iterator[ObjectScore]:
+    predicted, predicted_iou, finite = predict_masks(predictor, truths, setting)
+    for index, truth in enumerate(truths):
         quality = float(predicted_iou[index])
         yield ObjectScore(
-            target=target,
-            area=int(truth.sum()),
-            iou=iou(predicted[index], truth),
-            boundary_iou=boundary_iou(predicted[index], truth),
+            target=truth.target,
+            area=int(truth.mask.sum()),
+            iou=iou(predicted[index], truth.mask),
+            boundary_iou=boundary_iou(predicted[index], truth.mask),
             predicted_iou=quality if np.isfinite(quality) else None,
             finite=bool(finite[index]),
         )

@@ -65,7 +65,9 @@ def open_pairs(path: Path, *, masks: Path | None = None) -> PairDataset:
     if not paired:
         raise DatasetError(f"{path}: no image of {image_folder} has the name of a mask of {mask_folder}")
     lonely = [Skip(mask.name, mask.name, "no image for the mask", str(mask)) for mask in stems.values()]
-    return PairDataset(path, layout, named, paired, lonely)
+    strange = _strangers(image_folder, (".jpg", ".jpeg", *_MASK_SUFFIXES) if same else _SUFFIXES)
+    strange += [] if same else _strangers(mask_folder, _MASK_SUFFIXES)
+    return PairDataset(path, layout, named, paired, [*lonely, *strange])
 
 
 def _folders(path: Path, masks: Path | None) -> tuple[Path, Path, str]:
@@ -82,6 +84,14 @@ def _folders(path: Path, masks: Path | None) -> tuple[Path, Path, str]:
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("."))
+
+
+def _strangers(folder: Path, suffixes: tuple[str, ...]) -> list[Skip]:
+    """The files that are of none of these types, which may be images or masks all the same."""
+    others = (p for p in folder.iterdir() if p.is_file() and p.suffix.lower() not in suffixes)
+    detail = f"expected one of {', '.join(suffixes)}"
+    names = sorted(p.name for p in others if not p.name.startswith("."))
+    return [Skip(name, None, "file of an unsupported type", f"{folder / name}: {detail}") for name in names]
 
 
 def _by_stem(files: Sequence[Path]) -> dict[str, Path]:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DatasetError
 from ..image_io import write_png
 from ..predictor import Predictor
-from .dataset import Dataset
+from .dataset import Dataset, Unusable
 from .measure import ImageRecord, ObjectScore, Setting, predict_masks
 from .metrics import Mask, boundary, boundary_radius, extent
 from .subjects import Subject
+from .truth import read_truth
 
 _TILE = 288  # pixels
 _CAPTION = 16
@@ -89,10 +91,16 @@ def choose_cases(measured: Sequence[Sequence[ImageRecord]], count: int) -> list[
 
 
 def _add_tiles(case: Case, index: int, name: str, predictor: Predictor, dataset: Dataset, setting: Setting) -> None:
-    sample = dataset.read(case.image)
-    truth = sample.read_mask(case.target)
+    try:
+        sample = dataset.read(case.image)
+        known = read_truth(sample, case.target, setting.prompts)
+    except Unusable as e:
+        raise DatasetError(
+            f"{dataset.path}: {case.image}: {e.reason} ({e.detail or case.target}), but it was measured; "
+            "the dataset has changed since: give the same command again"
+        ) from e
     predictor.set_image(sample.image)
-    predicted = predict_masks(predictor, [truth], setting)[0][0]
+    predicted, truth = predict_masks(predictor, [known], setting)[0][0], known.mask
     if case.window is None:
         case.window = zoom_window(predicted, truth)
         case.tiles.append(_overview(sample.image, truth, case))

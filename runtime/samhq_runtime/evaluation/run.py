@@ -45,7 +45,8 @@ def evaluate(
     Args:
         bundles: one or more; the others are compared with the first.
         dataset, images, masks: as `open_dataset` takes them.
-        prompts: `box`, the tight box of each true mask, or `point`, the pixel deepest inside it.
+        prompts: `box`, the tight box of each true mask; `point`, the pixel deepest inside it; or `bbox`, the box that
+            its COCO annotation states.
         multimask_output, hq_token_only: as `Predictor.predict` takes them.
         providers: choices of execution providers; every bundle is measured under each.
         threads: CPU threads inside one operator; 0 means one per physical core.

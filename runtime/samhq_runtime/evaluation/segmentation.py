@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendUnavailable
+from ..rle import decode_runs
 from .dataset import Unusable
 from .metrics import Mask
 
@@ -23,7 +24,7 @@ def decode_segmentation(segmentation: object, image_hw: tuple[int, int]) -> Mask
     if isinstance(segmentation, dict):
         return _from_runs(segmentation, image_hw)
     if not isinstance(segmentation, list) or not segmentation:
-        raise Unusable(_BAD, f"got {_shown(segmentation)}, expected polygons or run lengths")
+        raise Unusable(_BAD, f"got {shown(segmentation)}, expected polygons or run lengths")
     return _from_polygons(segmentation, image_hw)
 
 
@@ -43,44 +44,26 @@ def _from_polygons(polygons: Sequence[object], image_hw: tuple[int, int]) -> Mas
 def _require_polygon(polygon: object, image_hw: tuple[int, int]) -> None:
     numbers = isinstance(polygon, list) and all(type(value) in (int, float) for value in polygon)
     if not numbers or len(polygon) < 6 or len(polygon) % 2:  # type: ignore[arg-type]
-        raise Unusable(_BAD, f"got {_shown(polygon)}, expected at least three points x, y, x, y, ...")
-    if not np.abs(np.asarray(polygon, dtype=np.float64)).max() <= _FAR * max(image_hw):  # NaN too
-        raise Unusable(_BAD, f"got {_shown(polygon)}, points far outside the {image_hw[1]} x {image_hw[0]} image")
+        raise Unusable(_BAD, f"got {shown(polygon)}, expected at least three points x, y, x, y, ...")
+    limit = _FAR * max(image_hw)
+    if not all(abs(value) <= limit for value in polygon):  # type: ignore[attr-defined]  # NaN too, integers of any size
+        raise Unusable(_BAD, f"got {shown(polygon)}, points far outside the {image_hw[1]} x {image_hw[0]} image")
 
 
 def _from_runs(segmentation: dict[str, Any], image_hw: tuple[int, int]) -> Mask:
     """Column by column, background first."""
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != list(image_hw):
-        raise Unusable("mask of another size", f"run lengths are for {_shown(size)}, image is {list(image_hw)} (H, W)")
-    runs = _uncompressed(counts) if isinstance(counts, str) else counts
+        raise Unusable("mask of another size", f"run lengths are for {shown(size)}, image is {list(image_hw)} (H, W)")
+    runs = decode_runs(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
-        raise Unusable(_BAD, f"counts: got {_shown(counts)}, expected run lengths or their compressed string")
+        raise Unusable(_BAD, f"counts: got {shown(counts)}, expected run lengths or their compressed string")
     if sum(runs) != image_hw[0] * image_hw[1]:
         raise Unusable(_BAD, f"run lengths add up to {sum(runs)} pixels, not {image_hw[0] * image_hw[1]}")
     bits = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return bits.reshape(image_hw[1], image_hw[0]).T
 
 
-def _uncompressed(counts: str) -> list[int] | None:
-    """COCO's string: 5 bits per character, low bits first, from the third run on as differences; None if it is none."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts:
-        code = ord(character) - 48
-        if not 0 <= code < 64:
-            return None
-        value |= (code & 0x1F) << shift
-        shift += 5
-        if code & 0x20:
-            continue
-        if code & 0x10:  # sign bit of the last group
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    return None if shift else runs
-
-
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -1,25 +1,49 @@
-"""Prompts derived from ground-truth masks, the same in every run."""
+"""Prompts derived from ground truth, the same in every run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .dataset import Sample, Unusable
 from .metrics import Mask, erode, extent
 
-PROMPTS = ("box", "point")
+PROMPTS = ("box", "point", "bbox")
 
 Float64 = NDArray[np.float64]
 
 
-def prompt_arguments(kind: str, masks: Sequence[Mask]) -> dict[str, NDArray]:
-    """Arguments of `Predictor.predict` for B masks (H,W), none of them empty: a box or a point for each."""
-    if kind == "box":
-        return {"box": np.stack([tight_box(mask) for mask in masks])}
-    points = np.stack([deepest_point(mask) for mask in masks])[:, None]
-    return {"point_coords": points, "point_labels": np.ones((len(masks), 1))}
+@dataclass(frozen=True)
+class Truth:
+    """One object: its mask (H,W), not empty, and the prompt that asks for it (x0, y0, x1, y1 or x, y)."""
+
+    target: str
+    mask: Mask
+    prompt: Float64
+
+
+def read_truth(sample: Sample, target: str, kind: str) -> Truth:
+    """Unusable if the object has no mask, or not the box that `kind` asks for."""
+    mask = sample.read_mask(target)
+    if not mask.any():
+        raise Unusable("empty mask")
+    prompts = {
+        "box": lambda: tight_box(mask),
+        "point": lambda: deepest_point(mask),
+        "bbox": lambda: sample.read_box(target),
+    }
+    return Truth(target, mask, prompts[kind]())
+
+
+def prompt_arguments(kind: str, truths: Sequence[Truth]) -> dict[str, NDArray]:
+    """Arguments of `Predictor.predict` for B objects: a box or a point for each."""
+    prompts = np.stack([truth.prompt for truth in truths])
+    if kind != "point":
+        return {"box": prompts}
+    return {"point_coords": prompts[:, None], "point_labels": np.ones((len(truths), 1))}
 
 
 def tight_box(mask: Mask) -> Float64:
