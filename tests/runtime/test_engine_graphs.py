@@ -7,6 +7,7 @@ import pytest
 from conftest import export, save_checkpoint, tiny_sam
 from tensorrt_builder import (
     COMPUTE,
+    LAYER_OF_OPERATOR,
     TYPES,
     computing,
     layers_of,
@@ -55,11 +56,12 @@ def test_compute_precision(exported: Bundle) -> None:
     """Only the islands that the manifest names compute in float32; int8 is where it lists layers."""
     for name in (IMAGE_ENCODER, MASK_DECODER):
         policy, graph = exported.manifest.precision_policy[name], parsed(exported, name)
-        operators = {node.name: node for node in ir.load(exported.path / f"{name}.onnx").graph}
+        nodes = {node.name: node for node in ir.load(exported.path / f"{name}.onnx").graph}
+        nodes = {n: node for n, node in nodes.items() if LAYER_OF_OPERATOR.get(node.op_type) in COMPUTE}
         islands = (*policy["fp32_islands"], *policy["measured_islands"])
         for layer in layers_of(graph):
-            if layer.type.name in COMPUTE and layer.name in operators:
-                single = policy["compute"] == "float32" or matches_any(operators[layer.name], islands)
+            if layer.name in nodes:
+                single = policy["compute"] == "float32" or matches_any(nodes[layer.name], islands)
                 expected = "float32" if single else policy["compute"]
                 assert (layer.name, TYPES.get(layer.get_output(0).dtype.name)) == (layer.name, expected)
         quantized = [layer.name for layer in layers_of(graph) if layer.type.name == "QUANTIZE"]
