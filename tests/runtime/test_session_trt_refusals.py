@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import gpu_machine
@@ -71,7 +72,8 @@ def test_command_that_builds_the_same_engine_again(machine: Machine) -> None:
     machine.built.refittable.clear()
     before = bundle.manifest.engines["mask_decoder.tensorrt"]
     assert main(["engine", *command]) == 0
-    assert load_bundle(machine.bundle).manifest.engines["mask_decoder.tensorrt"] == before
+    after = load_bundle(machine.bundle).manifest.engines["mask_decoder.tensorrt"]
+    assert replace(after, parity=before.parity) == before  # the last bits of what was found there vary
 
 
 @pytest.mark.parametrize(
