@@ -1,8 +1,8 @@
-"""Latency on an NVIDIA GPU: TensorRT engines and ONNX Runtime's CUDA provider beside PyTorch, eager and compiled.
+"""Latency on an NVIDIA GPU: TensorRT engines and ONNX Runtime's providers beside PyTorch, eager and compiled.
 
 Needs a GPU, the extras `export`, `trt` and a torch with CUDA; prints a Markdown table and writes every figure as JSON:
 
-    python benchmarks/gpu.py --variants vit_b vit_l vit_h --precisions fp32 fp16 bf16 --output gpu.json
+    python benchmarks/gpu.py --variants vit_b vit_l vit_h --precisions fp32 fp16 bf16 int8 --output gpu.json
 
 Weights are seeded unless `--checkpoint vit_b=FILE` names a file: time does not depend on their values. Every call waits
 for its results; the median of `--repeats` calls after as many to warm up is reported, p90 and p99 go to the JSON. "Of
@@ -16,6 +16,7 @@ import argparse
 import gc
 import json
 import platform
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,15 +35,26 @@ from samhq_exporter.config import ExportConfig
 from samhq_exporter.model import Sam
 from samhq_exporter.model.image_encoder import Attention
 from samhq_exporter.pipeline import export_bundle
+from samhq_exporter.precision import PRECISIONS
 from samhq_exporter.preview import default_scene
 from samhq_runtime import Bundle, Predictor, SamHqError, load_bundle
 from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER
-from samhq_runtime.engine import build_engines
+from samhq_runtime.engine import FLAVOURS, build_engines
+from samhq_runtime.engine.flavour import Flavour, load_tensorrt
 from samhq_runtime.engine.gpu import current_gpu, driver_cuda_version, driver_version
 from samhq_runtime.session import Tensor
 from samhq_runtime.tables import format_table
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Name, provider, and what `samhq engine` builds for it.
+BACKENDS = (
+    ("TensorRT", "engine:tensorrt", "tensorrt"),
+    ("TensorRT-RTX", "engine:rtx", "rtx"),
+    ("onnxruntime cuda", "cuda", None),
+    ("onnxruntime tensorrt", "tensorrt", None),
+    ("onnxruntime rtx", "rtx", None),
+)
+GPU_STATE = ("clocks.sm", "clocks.mem", "power.draw", "power.limit", "temperature.gpu")
 PROMPTS = (1, 32)
 MATMUL_SIDE = 8192
 Row = dict[str, Any]
@@ -62,34 +74,55 @@ def main() -> None:
     if gpu is None or not torch.cuda.is_available():
         raise SystemExit("error: no NVIDIA GPU that torch can use; `samhq doctor` says what is missing")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 is float32 everywhere
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for variant in options.variants:
-            checkpoint = options.checkpoint.get(variant) or seeded(variant, Path(folder))
-            for precision in options.precisions:
-                rate = matmul_rate(DTYPES[precision], options.repeats)
-                for row in measure(checkpoint, precision, Path(folder), options.repeats, compiled=options.compile):
-                    share = row["flop"] / (row["encoder"]["p50"] / 1e3) / rate if row.get("encoder") else None
-                    rows.append(
-                        {"variant": variant, "precision": precision, "matmul_flops": rate, "share": share, **row}
-                    )
-                    print(format_row(rows[-1]), flush=True)
     machine = {
         "gpu": vars(gpu),
         "driver": driver_version(),
         "cuda": driver_cuda_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        **{flavour.name: tensorrt_version(flavour) for flavour in FLAVOURS.values()},
+        "gpu_state": gpu_state(),
     }
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in options.variants:
+            checkpoint = options.checkpoint.get(variant) or seeded(variant, Path(folder))
+            for precision in options.precisions:
+                rate = matmul_rate(DTYPES[precision], options.repeats) if precision in DTYPES else None
+                for row in measure(checkpoint, precision, Path(folder), options.repeats, compiled=options.compile):
+                    timed_here = rate is not None and row.get("encoder")
+                    share = row["flop"] / (row["encoder"]["p50"] / 1e3) / rate if timed_here else None
+                    rows.append(
+                        {"variant": variant, "precision": precision, "matmul_flops": rate, "share": share, **row}
+                    )
+                    print(format_row(rows[-1]), flush=True)
+                    if options.output:  # after every row: what was measured stays, whatever comes next
+                        content = {"machine": machine, "rows": rows}
+                        options.output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(f"\n{gpu.name} ({gpu.compute_capability}), driver {machine['driver']}, medians in ms\n\n{table(rows)}")
-    if options.output:
-        options.output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+def tensorrt_version(flavour: Flavour) -> str:
+    try:
+        return load_tensorrt(flavour).version
+    except SamHqError as e:
+        return str(e)
+
+
+def gpu_state() -> dict[str, str]:
+    """Clocks, power and temperature as `nvidia-smi` tells them; empty where there is none (Jetson)."""
+    command = ["nvidia-smi", "--id=0", f"--query-gpu={','.join(GPU_STATE)}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(zip(GPU_STATE, (text.strip() for text in answer.split(",")), strict=False))
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Latency of SAM-HQ on an NVIDIA GPU.")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["vit_b"])
-    parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--checkpoint", action="append", default=[], metavar="VARIANT=FILE")
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
@@ -113,18 +146,23 @@ def seeded(variant: str, folder: Path) -> Path:
 
 def measure(checkpoint: Path, precision: str, folder: Path, repeats: int, *, compiled: bool) -> Iterator[Row]:
     """One row per backend; a backend that cannot be had is a row with the reason."""
-    yield from measure_torch(checkpoint, precision, repeats, compiled=compiled)
+    if precision in DTYPES:  # PyTorch has no int8 that would compare
+        yield from measure_torch(checkpoint, precision, repeats, compiled=compiled)
     flop = count_flop(checkpoint)
     output = folder / f"{checkpoint.stem}-{precision}"
-    result = export_bundle(ExportConfig(checkpoint=checkpoint, output=output, precision=precision))
-    for backend, providers in (("TensorRT", ("engine",)), ("onnxruntime cuda", ("cuda",))):
+    try:
+        result = export_bundle(ExportConfig(checkpoint=checkpoint, output=output, precision=precision))
+    except SamHqError as e:  # seeded weights may not pass the parity gate
+        yield {"backend": "export", "flop": flop, "refused": str(e)}
+        return
+    for backend, provider, target in BACKENDS:
         row: Row = {"backend": backend, "flop": flop}
         try:
-            if backend == "TensorRT":
+            if target is not None:
                 start = time.perf_counter()
-                build_engines(result.path)
+                build_engines(result.path, target=target)
                 row["build_s"] = time.perf_counter() - start
-            yield {**row, **measure_bundle(load_bundle(result.path), providers, repeats)}
+            yield {**row, **measure_bundle(load_bundle(result.path), (provider,), repeats), "gpu_state": gpu_state()}
         except SamHqError as e:
             yield {**row, "refused": str(e)}
 

@@ -34,10 +34,14 @@ Operation = Callable[[], None]
 
 
 class Gpu:
-    """Its memory, streams and graphs; `fails` maps the name of a call to the status it shall return."""
+    """Its memory, streams and graphs; with a larger `count` all GPUs share them.
+
+    `fails` maps the name of a call to the status it shall return.
+    """
 
     def __init__(self, memory: int = 1 << 30) -> None:
         self.free_memory = memory
+        self.count = 1
         self.device: dict[int, Any] = {}
         self.pinned: dict[int, Any] = {}
         self.streams: dict[int, list[Operation]] = {}
@@ -87,7 +91,7 @@ def fake_cudart(gpu: Gpu) -> ModuleType:
     _memory(gpu, function)
     _streams(gpu, function)
     _graphs(gpu, function)
-    function(_named("cudaGetDeviceCount", lambda: 1))
+    function(_named("cudaGetDeviceCount", lambda: gpu.count))
     function(_named("cudaSetDevice", lambda index: None))
     function(_named("cudaGetLastError", lambda: (Status.cudaSuccess,)))
     function(_named("cudaGetErrorName", lambda status: status.name.encode()))

@@ -19,7 +19,7 @@ from tensorrt_runtime_fakes import RuntimeRecord, add_runtime
 
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import IMAGE_ENCODER, Bundle, load_bundle
-from samhq_runtime.engine import build_engines, flavour, gate
+from samhq_runtime.engine import build_engines, flavour
 from samhq_runtime.engine import gpu as driver
 
 A_GPU = driver.Gpu("NVIDIA Test Card", "8.6")
@@ -58,7 +58,6 @@ def machine(
     for module in (cuda, bindings, runtime, trt):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(flavour, "current_gpu", lambda index=0: A_GPU)
-    monkeypatch.setattr(gate, "current_gpu", lambda index=0: A_GPU)
     forget_runtime(monkeypatch)
     monkeypatch.setattr(importlib.import_module("samhq_runtime.session.trt"), "current_gpu", lambda index=0: A_GPU)
     yield Machine(gpu, record, ran, shutil.copytree(tiny_bundle.path, tmp_path / "bundle"))

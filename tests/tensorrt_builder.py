@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 
+from samhq_exporter.passes.rules import FUSION_NODES
 from samhq_runtime.bundle import load_bundle
 from samhq_runtime.contract import GraphSpec
 from samhq_runtime.engine.builder import ParsedGraph, parse_graph
@@ -28,6 +30,21 @@ from samhq_runtime.engine.flavour import FLAVOURS, TensorRT, load_tensorrt
 from samhq_runtime.errors import BackendUnavailable
 from samhq_runtime.manifest import file_entries
 
+# The layer that is named like the node, by operator. All that computes; the rest moves or makes values.
+LAYER_OF_OPERATOR = {
+    **dict.fromkeys(("MatMul", "Gemm"), "MATRIX_MULTIPLY"),
+    **dict.fromkeys(("Conv",), "CONVOLUTION"),
+    **dict.fromkeys(("ConvTranspose",), "DECONVOLUTION"),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), "ELEMENTWISE"),
+    **dict.fromkeys(("Gelu", "Relu"), "ACTIVATION"),
+    **dict.fromkeys(("Sin", "Cos"), "UNARY"),
+    "Softmax": "SOFTMAX",
+    "LayerNormalization": "NORMALIZATION",
+}
+COMPUTE = frozenset(LAYER_OF_OPERATOR.values()) - {"NORMALIZATION"}
+TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
+_PLUGINS = {"PLUGIN", "PLUGIN_V2", "PLUGIN_V3"}
+_FUSION_OPERATIONS = {"sum": "SUM", "hadamard": "PROD"}
 _STAND_IN_FOR_11_4 = "1.7."
 _LIBRARIES = {"libtensorrt_rtx.so.1": "libnvinfer.so.11", "libtensorrt_onnxparser_rtx.so.1": "libnvonnxparser.so.11"}
 _STUB = "int initLibNvInferPlugins(void *logger, char const *name) { (void)logger; (void)name; return 1; }\n"
@@ -52,6 +69,44 @@ def layers_of(graph: ParsedGraph) -> list[Any]:
 def count_layers(graph: ParsedGraph) -> Counter[tuple[str, str]]:
     """How many layers of each (type, output dtype), as `("NORMALIZATION", "FLOAT")`."""
     return Counter((layer.type.name, layer.get_output(0).dtype.name) for layer in layers_of(graph))
+
+
+def require_same_computation(graph: ParsedGraph, model: ir.Model) -> None:
+    """Every computing node of the ONNX graph is one layer of its kind and name; no plugin, no norm taken apart."""
+    kinds = {layer.name: layer.type.name for layer in layers_of(graph)}
+    nodes = {
+        str(node.name): LAYER_OF_OPERATOR[node.op_type] for node in model.graph if node.op_type in LAYER_OF_OPERATOR
+    }
+    assert graph.parser.num_errors == 0
+    assert len(nodes) > 20
+    assert {name: kinds.get(name) for name in nodes} == nodes
+    assert not (_PLUGINS | {"REDUCE", "EINSUM"}) & set(kinds.values())
+    assert list(kinds.values()).count("NORMALIZATION") == list(nodes.values()).count("NORMALIZATION") > 0
+
+
+def computing(graph: ParsedGraph, dtype: str) -> dict[str, int]:
+    """How many layers of each computing kind return `dtype`."""
+    return {kind: n for (kind, found), n in sorted(count_layers(graph).items()) if kind in COMPUTE and found == dtype}
+
+
+def require_fusion(graph: ParsedGraph, token_fusion: str) -> None:
+    """The token fusion is one layer of its own name with two operands, or there is none."""
+    from tensorrt_rtx import IElementWiseLayer
+
+    elementwise = [layer for layer in layers_of(graph) if layer.type.name == "ELEMENTWISE"]
+    found = [layer for layer in elementwise if layer.name.startswith("/token_fusion/")]
+    if token_fusion not in FUSION_NODES:
+        assert not found
+        return
+    (layer,) = found
+    assert layer.name == FUSION_NODES[token_fusion]
+    layer.__class__ = IElementWiseLayer
+    assert layer.op.name == _FUSION_OPERATIONS[token_fusion]
+    shapes = [tuple(layer.get_input(i).shape) for i in range(layer.num_inputs)]
+    assert len(shapes) == 2
+    assert shapes[0] == shapes[1]
+    assert len(shapes[0]) == 2
+    assert shapes[0][0] == 1
 
 
 @contextmanager

@@ -181,14 +181,14 @@ def _load(config: ExportConfig, source: Path | nn.Module) -> Checkpoint:
 
 
 def _write_graphs(
-    graphs: Mapping[str, TypedGraph], folder: Path, sizes: ModelSizes, embeddings_dtype: str
+    graphs: Mapping[str, TypedGraph], folder: Path, sizes: ModelSizes, precision: str
 ) -> dict[str, GraphEntry]:
     entries = {}
     for make_spec in (image_encoder_spec, mask_decoder_spec):
-        spec = make_spec(sizes, embeddings_dtype=embeddings_dtype)
+        spec = make_spec(sizes, embeddings_dtype=EMBEDDINGS_DTYPE[precision])
         graph, path, cpu_path = graphs[spec.name], folder / f"{spec.name}.onnx", None
         graph.model.producer_name, graph.model.producer_version = "samhq-export", __version__
-        if graph.policy.compute == "float32":
+        if graph.policy.compute == "float32" and precision not in NOT_ON_CPU:  # bf16 has a float32 decoder
             cpu_path = save_with_cpu_form(graph.model, path)
         else:
             save_graph(graph.model, path)

@@ -47,6 +47,8 @@ class Precision:
         compute: type of the arithmetic outside islands and int8 layers.
         embeddings: numpy dtype of what passes from encoder to decoder; numpy has no bfloat16.
         opset: of both graphs; None for the tracer's. Conv takes bfloat16 from opset 22 on.
+        islands: parts that stay float32 besides those of every half precision, by graph.
+        float32_graphs: graphs that compute in float32 all the same.
         int8: node-name fragment of the places whose products become int8, by graph.
         needs_ranges: whether activations must be measured before the graphs can be typed.
     """
@@ -54,14 +56,26 @@ class Precision:
     compute: str
     embeddings: str = "float32"
     opset: int | None = None
+    islands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    float32_graphs: frozenset[str] = frozenset()
     int8: Mapping[str, str] = field(default_factory=dict)
     needs_ranges: bool = False
 
 
+# As with int8: the blocks hold nearly all of the arithmetic, so first (patches), last (neck, HQ features) and the
+# decoder stay float32. So do sums: bfloat16's range is float32's, but it keeps 8 bits, and adding a small number to a
+# large one (residuals, biases) loses the small one.
+_BF16_ISLANDS = ("Add", "/patch_embed/", "/neck/", "/hq_fusion/")
+
 TABLE = {
     "fp32": Precision(compute="float32"),
     "fp16": Precision(compute="float16", embeddings="float16", needs_ranges=True),
-    "bf16": Precision(compute="bfloat16", opset=22),
+    "bf16": Precision(
+        compute="bfloat16",
+        opset=22,
+        islands={"image_encoder": _BF16_ISLANDS},
+        float32_graphs=frozenset({"mask_decoder"}),
+    ),
     # The blocks hold nearly all of the arithmetic; first (patches), last (neck, HQ features) and decoder stay float32.
     "int8": Precision(compute="float32", int8={"image_encoder": "/blocks."}, needs_ranges=True),
 }
@@ -79,16 +93,18 @@ _ISLANDS = {
         "/layers.0/cross_attn_image_to_token/",
         "/iou_prediction_head/",
         "/mask_product/",
+        "/token_fusion/",
     ),
 }
-_FUSION_ISLAND = "/token_fusion/"
-_FUSED = ("sum", "hadamard")
+# Parts that not every model has, and the token fusions (`none`: an original SAM) with which it has them.
+_ONLY_WITH = {"/token_fusion/": ("sum", "hadamard"), "/hq_fusion/": ("independent", "sum", "hadamard")}
 
 
 def policy_of(precision: str, graph: str, *, token_fusion: str) -> PrecisionPolicy:
-    """The stated policy of one graph; `token_fusion` because not every one has a fusion node to keep in float32."""
-    compute = TABLE[precision].compute
-    if compute == "float32":
-        return PrecisionPolicy(compute=compute)
-    fused = graph == "mask_decoder" and token_fusion in _FUSED
-    return PrecisionPolicy(compute=compute, fp32_islands=_ISLANDS[graph] + (_FUSION_ISLAND,) * fused)
+    """The stated policy of one graph; `token_fusion` because islands of parts that are not there would be errors."""
+    row = TABLE[precision]
+    if row.compute == "float32" or graph in row.float32_graphs:
+        return PrecisionPolicy(compute="float32")
+    stated = _ISLANDS[graph] + row.islands.get(graph, ())
+    islands = tuple(island for island in stated if token_fusion in _ONLY_WITH.get(island, (token_fusion,)))
+    return PrecisionPolicy(compute=row.compute, fp32_islands=islands)

@@ -76,7 +76,10 @@ def typed_graphs(
         ConfigError: a pattern of `keep_fp32` that names no node.
         GraphError: the graphs cannot have this precision.
     """
-    models = {graph.spec.name: _traced(graph, step) for graph in graphs}
+    models = {}
+    for graph in graphs:
+        with step(f"export {graph.spec.name}"):
+            models[graph.spec.name] = traced(graph)
     _require_all_used(models.values(), wish.keep_fp32)
     row = TABLE[wish.precision]
     policies = {name: _stated(model, wish) for name, model in models.items()}
@@ -84,20 +87,31 @@ def typed_graphs(
         policies, largest = _measured(models, policies, sizes, folder, wish=wish, step=step)
         if wish.report is not None:
             wish.report([d for name in models for d in decisions(models[name], largest[name], policies[name])])
-    half_io = _half_io(row)
-    for name, model in models.items():
-        apply_policy(model, policy=policies[name], half_io=half_io)
-        if row.opset is not None:
-            model.opset_imports[""] = row.opset
-        check_rules(model, token_fusion=wish.token_fusion)
-    return {name: TypedGraph(model, policies[name]) for name, model in models.items()}
+    return {
+        name: type_graph(model, policies[name], precision=wish.precision, token_fusion=wish.token_fusion)
+        for name, model in models.items()
+    }
 
 
-def _traced(graph: Graph, step: Step) -> ir.Model:
-    with step(f"export {graph.spec.name}"):
-        model = trace(graph)
-        simplify(model)
+def traced(graph: Graph) -> ir.Model:
+    """The simplified float32 graph that every precision starts from."""
+    model = trace(graph)
+    simplify(model)
     return model
+
+
+def type_graph(model: ir.Model, policy: PrecisionPolicy, *, precision: str, token_fusion: str) -> TypedGraph:
+    """A traced graph in its final types, changed in place; `precision` says what its inputs, outputs and opset are.
+
+    Raises:
+        GraphError: the graph cannot follow the policy, or breaks a rule.
+    """
+    row = TABLE[precision]
+    apply_policy(model, policy=policy, half_io=_half_io(row))
+    if row.opset is not None:
+        model.opset_imports[""] = row.opset
+    check_rules(model, token_fusion=token_fusion)
+    return TypedGraph(model, policy)
 
 
 def _half_io(row: Precision) -> frozenset[str]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import export, save_checkpoint, tiny_sam
 
+from samhq_exporter import typed_graphs
 from samhq_exporter.checkpoint import load_checkpoint
 from samhq_exporter.cli import main
 from samhq_exporter.config import DEMO_CHECKPOINT
@@ -20,9 +21,16 @@ from samhq_exporter.model import Sam
 from samhq_exporter.precision import PRECISIONS, TABLE, policy_of
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.contract import IMAGE_ENCODER
-from samhq_runtime.errors import BackendUnavailable, ConfigError, GraphError
+from samhq_runtime.errors import BackendUnavailable, ConfigError, GraphError, ParityError
 
 SCENES = 4
+COMPUTE = {  # of encoder and decoder
+    "fp32": ("float32", "float32"),
+    "fp16": ("float16", "float16"),
+    "bf16": ("bfloat16", "float32"),
+    "int8": ("float32", "float32"),
+}
+OVERFLOWING = 2.0**16  # exact; weights of the demo model stay below 65504, what they compute does not
 GATES = {"fp16": (min, 0.99), "bf16": (min, 0.97), "int8": (mean, 0.97)}
 
 
@@ -33,11 +41,8 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return export(DEMO_CHECKPOINT, tmp_path_factory.mktemp(request.param) / "bundle", precision=request.param)
 
 
-def test_demo_masks(demo: Bundle, request: pytest.FixtureRequest) -> None:
+def test_demo_masks(demo: Bundle) -> None:
     """Boxes and points, every object of the scenes."""
-    if demo.manifest.precision == "bf16":
-        reason = "bf16 misses its gate: one of 20 point prompts falls to 0.94 with the demo weights"
-        request.applymarker(pytest.mark.xfail(reason=reason))
     ious = mask_ious(demo, load_checkpoint(DEMO_CHECKPOINT).sam, held_out_seeds(SCENES))
     values = ious["box"] + ious["point"]
     judge, gate = GATES[demo.manifest.precision]
@@ -82,7 +87,7 @@ def scaled(sam: Sam, factor: float) -> None:
 def test_overflow_is_met_with_measured_islands(tmp_path: Path) -> None:
     """Without them the masks would be NaN: values reach a million, float16 ends at 65504."""
     sam = load_checkpoint(DEMO_CHECKPOINT).sam_hq
-    scaled(sam, 2.0**20)  # exact in float32: what differs afterwards is the policy's doing
+    scaled(sam, OVERFLOWING)
     checkpoint = save_checkpoint(sam, tmp_path / "scaled.pth")
     bundle = export(checkpoint, tmp_path / "bundle", precision="fp16", token_fusion="hadamard")
     islands = {name: set(policy["measured_islands"]) for name, policy in bundle.manifest.precision_policy.items()}
@@ -91,6 +96,16 @@ def test_overflow_is_met_with_measured_islands(tmp_path: Path) -> None:
     assert not any("/blocks.0/" in node for node in islands["image_encoder"])
     ious = mask_ious(bundle, sam, held_out_seeds(2))
     assert min(ious["box"] + ious["point"]) >= GATES["fp16"][1]
+
+
+def test_overflow_without_measured_islands_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same checkpoint, so that it is the islands that help."""
+    monkeypatch.setattr(typed_graphs, "float16_islands", lambda model, largest, policy: {})
+    sam = load_checkpoint(DEMO_CHECKPOINT).sam_hq
+    scaled(sam, OVERFLOWING)
+    checkpoint = save_checkpoint(sam, tmp_path / "scaled.pth")
+    with pytest.raises(ParityError, match=r"relative error nan"):
+        export(checkpoint, tmp_path / "bundle", precision="fp16", token_fusion="hadamard")
 
 
 def test_overflow_where_half_is_promised_is_refused(tmp_path: Path) -> None:
@@ -140,10 +155,14 @@ def test_wishes_that_cannot_be_met(
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("fusion", ["independent", "sum", "hadamard"])
+@pytest.mark.parametrize("fusion", ["none", "independent", "sum", "hadamard"])
 def test_islands_only_where_precision_is_lost(precision: str, fusion: str) -> None:
-    half = TABLE[precision].compute != "float32"
     encoder, decoder = (policy_of(precision, name, token_fusion=fusion) for name in ("image_encoder", "mask_decoder"))
-    assert bool(encoder.fp32_islands) == bool(decoder.fp32_islands) == half
+    assert (encoder.compute, decoder.compute) == COMPUTE[precision]
+    for policy in (encoder, decoder):
+        assert bool(policy.fp32_islands) == (policy.compute != "float32")
     assert "/token_fusion/" not in encoder.fp32_islands
-    assert ("/token_fusion/" in decoder.fp32_islands) == (half and fusion != "independent")
+    assert ("/token_fusion/" in decoder.fp32_islands) == (
+        decoder.compute == "float16" and fusion in ("sum", "hadamard")
+    )
+    assert ("/hq_fusion/" in encoder.fp32_islands) == (encoder.compute == "bfloat16" and fusion != "none")

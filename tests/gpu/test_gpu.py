@@ -20,14 +20,15 @@ from samhq_exporter.config import ExportConfig
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
 from samhq_runtime.doctor import examine
-from samhq_runtime.engine import FLAVOURS, EngineOptions, build_engines
+from samhq_runtime.engine import FLAVOURS, EngineOptions, build_engines, parity
 from samhq_runtime.engine.flavour import load_tensorrt
-from samhq_runtime.errors import BackendUnavailable
-from samhq_runtime.parity import mask_overlap
+from samhq_runtime.engine.timing_cache import timing_cache_folder
+from samhq_runtime.errors import BackendUnavailable, ParityError
+from samhq_runtime.parity import Tolerance, mask_overlap
 
 pytestmark = pytest.mark.gpu
 BOXES = np.array([[40, 60, 200, 210], [100, 30, 240, 120], [10, 10, 250, 250]])
-SMALLEST_IOU = {"fp32": 0.999, "fp16": 0.97, "bf16": 0.95}
+SMALLEST_IOU = {"fp32": 0.999, "fp16": 0.97, "bf16": 0.95, "int8": 0.90}
 PRECISIONS = tuple(SMALLEST_IOU)
 REPEATS = 20
 
@@ -54,10 +55,14 @@ def image() -> np.ndarray:
 
 @pytest.fixture(params=FLAVOURS)
 def flavour(request: pytest.FixtureRequest) -> str:
+    row = FLAVOURS[request.param]
     try:
-        load_tensorrt(FLAVOURS[request.param])
+        tensorrt = load_tensorrt(row)
     except BackendUnavailable as e:
         pytest.skip(str(e))
+    if tensorrt.gpu is not None and not row.serves(tensorrt.gpu.compute_capability, ()):
+        served = ", ".join(row.default_capabilities)
+        pytest.skip(f"{row.product} builds for {served}; {tensorrt.gpu.name} has {tensorrt.gpu.compute_capability}")
     return request.param
 
 
@@ -165,6 +170,43 @@ def test_threads(bundles: Callable[[str], Bundle], flavour: str, image: np.ndarr
         thread.join()
     assert len(found) == 20
     assert min(found) >= 0.999
+
+
+def test_engine_outside_tolerance_is_refused(
+    bundles: Callable[[str], Bundle], flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(bundles("fp16").path, tmp_path / "bundle")
+    monkeypatch.setitem(parity.TOLERANCES, "fp16", Tolerance(relative=0.0, iou=1.0))  # nothing half is that close
+    with pytest.raises(ParityError, match="not added to the bundle"):
+        build_engines(path, target=flavour)
+    assert load_bundle(path).manifest.engines == {}
+
+
+@pytest.mark.parametrize("option", ["version_compatible", "hardware_compatible"])
+def test_compatible_engines(
+    bundles: Callable[[str], Bundle], option: str, image: np.ndarray, tmp_path: Path, row: Callable
+) -> None:
+    try:
+        load_tensorrt(FLAVOURS["tensorrt"])
+    except BackendUnavailable as e:
+        pytest.skip(str(e))
+    bundle = with_engines(bundles("fp16"), tmp_path, "tensorrt", options=EngineOptions(**{option: True}))  # type: ignore[arg-type]
+    with Predictor(bundle, providers=("engine",)) as predictor:
+        iou = iou_of(logits_of(predictor, image), expected_logits(bundles, "fp16", image))
+        assert iou >= SMALLEST_IOU["fp16"]
+        row(f"tensorrt engine, fp16, {option}", iou, *measure(predictor, image))
+
+
+def test_timing_cache_is_used_again(bundles: Callable[[str], Bundle], tmp_path: Path) -> None:
+    try:
+        load_tensorrt(FLAVOURS["tensorrt"])
+    except BackendUnavailable as e:
+        pytest.skip(str(e))
+    path = shutil.copytree(bundles("fp16").path, tmp_path / "bundle")
+    first = build_engines(path, verify=False)
+    second = build_engines(path, verify=False, overwrite=True)
+    assert any(timing_cache_folder(path).iterdir())
+    assert sum(engine.seconds for engine in second) < sum(engine.seconds for engine in first)
 
 
 def test_plan_is_refused_when_cut_short(bundles: Callable[[str], Bundle], flavour: str, tmp_path: Path) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+import gpu_machine
 import pytest
+from gpu_machine import Machine
+from tensorrt_builder import require_rtx
 
 from samhq_runtime import doctor
 from samhq_runtime.bundle import Bundle
@@ -20,7 +26,13 @@ from samhq_runtime.engine import gpu
 from samhq_runtime.engine.compatibility import current_platform
 from samhq_runtime.manifest import EngineEntry, read_manifest, write_manifest
 
+machine = gpu_machine.machine  # the fixture
+child_probe = importlib.import_module("samhq_runtime.doctor.probe")  # the package has a function of that name
 A_GPU = {"name": "NVIDIA Test Card", "compute_capability": "8.6"}
+AN_ENGINE = EngineEntry(
+    graph="image_encoder", file="e", graph_sha256="", flavour="tensorrt", version="10.9.0", gpu=A_GPU["name"],
+    compute_capability="8.6", profiles=[], fixed_inputs=[], flags={}, platform=current_platform(),
+)  # fmt: skip
 ABSENT = ProbeResult("absent", "")
 FACTS = Facts(
     python="3.11",
@@ -63,7 +75,9 @@ BROKEN = ProbeResult("broken", "CUDAExecutionProvider failed (missing: libcudnn.
         (with_({"onnxruntime": "1.18.1"}), r"before 1\.19 was built for numpy 1"),
         (with_({"nvidia-pytriton": "0.7.0"}), "reports READY and returns empty outputs"),
         (with_({"tensorrt-cu12": "10.9.0"}, {"name": "RTX 5090", "compute_capability": "12.0"}), "RTX 5090 .*4837"),
-        (with_({"tensorrt-cu13": "11.0.0"}, {"compute_capability": "12.0"}), None),
+        (with_({"tensorrt-cu13": "11.0.0"}, {"compute_capability": "12.0"}), "4837, seen up to .* still open"),
+        (with_({"tensorrt-cu13": "11.0.0"}, {"compute_capability": "10.0"}), None),
+        (with_({}, {"compute_capability": "12.0"}), None),
         (with_({"tensorrt-cu12": "10.7.0"}), "10.7 has computed fused attention wrongly"),
         (with_({"tensorrt-cu12": "10.9.0"}, {"compute_capability": "7.0"}), r"compute capability 7\.0; TensorRT since"),
         (with_({"tensorrt-cu12": "10.3.0"}, {"compute_capability": "7.0"}), None),
@@ -178,6 +192,46 @@ def test_provider_without_a_gpu_is_not_broken(monkeypatch: pytest.MonkeyPatch) -
     assert report.broken == ("cuda",)
 
 
+def test_probe_builds_and_runs_an_engine(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the fakes; the child's own work, here in this process."""
+    machine.built.specs["probe.onnx"] = child_probe._SPEC
+    trt = sys.modules["tensorrt"]
+    version = trt.__version__
+    monkeypatch.setattr(trt, "__spec__", ModuleSpec("tensorrt", None))  # it is looked for before it is imported
+    assert child_probe.main("engine:tensorrt") == {"status": "works", "detail": f"TensorRT {version}"}
+    machine.ran.distort = lambda name, array: array + 1
+    assert child_probe.main("engine:tensorrt")["detail"].endswith("computes wrong numbers")
+
+
+def test_probe_of_rtx_without_a_gpu() -> None:
+    if require_rtx().gpu is not None:
+        pytest.skip("there is a GPU")
+    answer = child_probe.main("engine:rtx")
+    assert answer["status"] == "broken"
+    assert re.fullmatch(r"TensorRT-RTX 1\.\S+ builds engines here, and there is no NVIDIA GPU .*", answer["detail"])
+    assert doctor._without_gpu("engine:rtx", ProbeResult(**answer)).status == "no GPU"
+
+
+L4 = {"name": "NVIDIA L4", "compute_capability": "8.9"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "verdict"),
+    [
+        ([A_GPU, L4], r"^$"),
+        ([L4, A_GPU], r"runs on GPU 1 \(NVIDIA Test Card\) only: --provider-option engine\.device_id=1"),
+        ([L4], r"built for NVIDIA Test Card \(8\.6\), this is NVIDIA L4 \(8\.9\)"),
+    ],
+)
+def test_engines_on_a_machine_with_several_gpus(
+    tiny_bundle: Bundle, tmp_path: Path, gpus: list[dict[str, str]], verdict: str
+) -> None:
+    write_manifest(tmp_path, replace(read_manifest(tiny_bundle.path), engines={"image_encoder.tensorrt": AN_ENGINE}))
+    facts = with_(engine__tensorrt=ProbeResult("works", "TensorRT 10.9.0"))
+    (found,) = judge_engines(tmp_path, replace(facts, driver={**facts.driver, "gpus": gpus})).values()
+    assert re.search(verdict, found), found
+
+
 @pytest.mark.parametrize(
     ("change", "providers", "verdict"),
     [
@@ -198,11 +252,7 @@ def test_provider_without_a_gpu_is_not_broken(monkeypatch: pytest.MonkeyPatch) -
 def test_engines_of_a_bundle(
     tiny_bundle: Bundle, tmp_path: Path, change: dict, providers: dict[str, ProbeResult], verdict: str
 ) -> None:
-    entry = EngineEntry(
-        graph="image_encoder", file="e", graph_sha256="", flavour="tensorrt", version="10.9.0", gpu=A_GPU["name"],
-        compute_capability="8.6", profiles=[], fixed_inputs=[], flags={}, platform=current_platform(),
-    )  # fmt: skip
     manifest = read_manifest(tiny_bundle.path)
-    write_manifest(tmp_path, replace(manifest, engines={"image_encoder.tensorrt": replace(entry, **change)}))
+    write_manifest(tmp_path, replace(manifest, engines={"image_encoder.tensorrt": replace(AN_ENGINE, **change)}))
     (found,) = judge_engines(tmp_path, with_(**providers)).values()
     assert re.search(verdict, found), found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from conftest import change_manifest, export, rehash, save_checkpoint
 from parity import randomise
 from tensorrt_builder import child_environment, require_rtx, stand_in_for_tensorrt_11, unharmed
+from tensorrt_fakes import SHAPES
 
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.model import Sam
@@ -236,6 +238,24 @@ def test_tensorrt_11s_own_module(tiny_bundle: Bundle, tmp_path: Path) -> None:
     if require_rtx().gpu is None:
         assert run.returncode == 1
         assert run.stderr.startswith("error: no NVIDIA GPU (or no driver) here: TensorRT 11.")
+
+
+def test_fakes_have_the_shape_of_tensorrt_11(tmp_path: Path) -> None:
+    """What the recordings say that 11.4 has, it has; and what they say that only 10.3 has, it has not."""
+    shapes = {version: {k: list(v) for k, v in shape.items()} for version, shape in SHAPES.items()}
+    code = (
+        "import json, sys, tensorrt as trt; shapes = json.loads(sys.argv[1]); new = shapes['11.4.0.106']; "
+        "config, enums = trt.IBuilderConfig, [n for n in new if n[0].isupper()]; "
+        "has = lambda n, m: m in getattr(trt, n).__members__; "
+        "missing = [(n, m) for n in enums for m in new[n] if not has(n, m)]; "
+        "missing += [m for m in new['config'] if not hasattr(config, m)]; "
+        "missing += [m for m in new['module'] if not hasattr(trt, m)]; "
+        "extra = [(n, m) for n in enums for m in shapes['10.3.0'][n] if m not in new[n] and has(n, m)]; "
+        "print(trt.__version__, missing, extra)"
+    )
+    command = [sys.executable, "-c", code, json.dumps(shapes)]
+    run = subprocess.run(command, env=stand_in_for_tensorrt_11(tmp_path), capture_output=True, text=True, check=False)
+    assert run.stdout == f"{list(SHAPES)[-1]} [] []\n", run.stdout + run.stderr
 
 
 @pytest.mark.slow

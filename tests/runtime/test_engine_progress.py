@@ -92,6 +92,29 @@ def test_ctrl_c_waits_for_the_build_to_stop() -> None:
     assert ended == [True]
 
 
+@pytest.mark.usefixtures("python_handles_sigint")
+def test_ctrl_c_with_a_handler_of_the_programs_own() -> None:
+    """It raises in the thread that waits; the build is stopped and waited for all the same."""
+
+    class Interrupted(Exception):
+        pass
+
+    def raise_it(number: int, frame: object) -> None:
+        raise Interrupted
+
+    stop, ended = threading.Event(), []
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(10)
+        ended.append(True)
+
+    signal.signal(signal.SIGINT, raise_it)
+    with pytest.raises(Interrupted):
+        run_interruptible(work, stop)
+    assert ended == [True]
+
+
 def test_results_and_errors_pass_through() -> None:
     assert run_interruptible(lambda: 3, threading.Event()) == 3
     with pytest.raises(ZeroDivisionError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,3 +134,37 @@ def test_plugin_that_does_not_load(tiny_bundle: Bundle, tmp_path: Path, monkeypa
     monkeypatch.setitem(ort_providers.PROVIDERS, "rtx", replace(PROVIDERS["rtx"], plugin="broken_plugin"))
     with pytest.raises(BackendUnavailable, match=r"provider rtx does not load .*samhq doctor --provider rtx"):
         tiny_bundle.open(MASK_DECODER, providers=("rtx",))
+
+
+def test_plugin_that_loads(tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registered once, its devices and options handed to the session; its kernels are the CPU's here."""
+    (tmp_path / "good_plugin.py").write_text("def get_library_path():\n    return '/opt/libplugin.so'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    row = replace(PROVIDERS["rtx"], plugin="good_plugin", memory=None)
+    monkeypatch.setitem(ort_providers.PROVIDERS, "rtx", row)
+    registered: dict[str, str] = {}
+    added: list[tuple[list[str], dict[str, str]]] = []
+
+    class Options(ort.ort.SessionOptions):  # type: ignore[misc]
+        def add_provider_for_devices(self, devices: list[Any], options: dict[str, str]) -> None:
+            added.append(([device.ep_name for device in devices], options))
+
+    class Session(ort.ort.InferenceSession):  # type: ignore[misc]
+        def get_providers(self) -> list[str]:
+            return [row.execution_provider]
+
+    def devices() -> list[Any]:
+        return [SimpleNamespace(ep_name=name) for name in ("CPUExecutionProvider", *registered)]
+
+    monkeypatch.setattr(ort.ort, "SessionOptions", Options)
+    monkeypatch.setattr(ort.ort, "InferenceSession", Session)
+    monkeypatch.setattr(ort.ort, "get_ep_devices", devices)
+    monkeypatch.setattr(ort.ort, "register_execution_provider_library", registered.__setitem__)
+    mine = {"rtx": {"nv_runtime_cache_path": "cache"}}
+    for _ in range(2):
+        with tiny_bundle.open(IMAGE_ENCODER, providers=("rtx",), provider_options=mine) as encode:
+            assert np.isfinite(encode(encoder_feeds(tiny_bundle))["hq_features"]).all()
+    assert registered == {row.execution_provider: "/opt/libplugin.so"}
+    assert [names for names, _ in added] == [[row.execution_provider]] * 2
+    assert added[0][1]["nv_runtime_cache_path"] == "cache"
+    assert added[0][1]["nv_profile_max_shapes"].startswith("input_image:")

@@ -14,9 +14,26 @@ from samhq_runtime import Predictor
 from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine import EngineOptions
 from samhq_runtime.engine.profiles import parse_ranges
-from samhq_runtime.errors import ConfigError
+from samhq_runtime.errors import ConfigError, DeviceError
 
 machine = gpu_machine.machine  # the fixture
+
+
+def test_free_buffers_make_room_for_another_size(machine: Machine) -> None:
+    from samhq_runtime.session.cuda import Device
+
+    device = Device(0)
+    first, second = device.allocate(2560), device.allocate(1280)
+    del first, second
+    machine.gpu.free_memory = 0
+    kept = device.allocate(1280)  # of a free one
+    assert machine.gpu.calls.count("cudaFree") == 0
+    assert device.allocate(2048).size == 2048  # the other one was given back for it
+    assert machine.gpu.calls.count("cudaFree") == 1
+    with pytest.raises(DeviceError, match=r"cudaMalloc\(1048576\): no memory left"):
+        device.allocate(1 << 20)
+    assert machine.gpu.calls.count("cudaGetLastError") == 2
+    assert kept.address in machine.gpu.device
 
 
 @both_apis

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import gpu_machine
 import numpy as np
 import pytest
-from conftest import change_manifest, rehash
+from conftest import change_manifest, rehash, unsealed
 from cuda_fakes import Status
 from gpu_machine import A_GPU, Machine, decoder_feeds, features_of, forget_runtime
 from tensorrt_builder import unharmed
@@ -16,9 +19,13 @@ from tensorrt_runtime_fakes import RuntimeRecord
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, load_bundle
 from samhq_runtime.cli import main
-from samhq_runtime.engine import EngineOptions, flavour
+from samhq_runtime.engine import EngineOptions, build_engines, flavour
+from samhq_runtime.engine.compatibility import command_for, differences
+from samhq_runtime.engine.gate import require_checkable
+from samhq_runtime.engine.gpu import Gpu
 from samhq_runtime.engine.profiles import parse_ranges
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, ContractError, DeviceError, ParityError
+from samhq_runtime.manifest import EngineEntry
 
 machine = gpu_machine.machine  # the fixture
 
@@ -65,7 +72,8 @@ def test_command_that_builds_the_same_engine_again(machine: Machine) -> None:
     machine.built.refittable.clear()
     before = bundle.manifest.engines["mask_decoder.tensorrt"]
     assert main(["engine", *command]) == 0
-    assert load_bundle(machine.bundle).manifest.engines["mask_decoder.tensorrt"] == before
+    after = load_bundle(machine.bundle).manifest.engines["mask_decoder.tensorrt"]
+    assert replace(after, parity=before.parity) == before  # the last bits of what was found there vary
 
 
 @pytest.mark.parametrize(
@@ -86,6 +94,35 @@ def test_bytes_that_are_not_the_engine(machine: Machine, plan: object, complaint
     rehash(bundle.path)
     with pytest.raises(BundleError, match=complaint):
         load_bundle(bundle.path).open(IMAGE_ENCODER, providers=("engine",))
+
+
+def test_engines_of_another_bundle(machine: Machine, tmp_path: Path) -> None:
+    """Their bytes alone are damage; with the other bundle's entry, and hashes that agree, the graph gives them away."""
+    import onnx
+
+    graph = shutil.copytree(machine.bundle, tmp_path / "other") / "image_encoder.onnx"
+    model = onnx.load(graph)
+    model.producer_name = "another export"
+    onnx.save(model, graph)
+    rehash(graph.parent)
+    theirs = machine.build(graphs=[IMAGE_ENCODER], verify=False)
+    build_engines(graph.parent, graphs=[IMAGE_ENCODER], verify=False)
+    ours = load_bundle(graph.parent)
+    (their_entry,), (our_entry,) = theirs.manifest.engines.values(), ours.manifest.engines.values()
+    shutil.copy(theirs.path / their_entry.file, ours.path / our_entry.file)
+    with pytest.raises(BundleError, match=r"damaged or changed.*samhq engine .* --overwrite"):
+        load_bundle(ours.path)
+    (ours.path / our_entry.file).rename(ours.path / their_entry.file)
+    change_manifest(
+        ours.path,
+        lambda content: content.update(
+            engines=unsealed(theirs.path)["engines"],
+            files={their_entry.file if n == our_entry.file else n: f for n, f in content["files"].items()},
+        ),
+    )
+    rehash(ours.path)
+    with pytest.raises(BundleError, match=r"was built from another image_encoder\.onnx than this bundle's"):
+        load_bundle(ours.path).open(IMAGE_ENCODER, providers=("engine",))
 
 
 def swap_sign(name: str, array: np.ndarray) -> np.ndarray:
@@ -133,6 +170,64 @@ def test_verify_command(machine: Machine, capsys: pytest.CaptureFixture[str]) ->
 def test_one_engine_is_checked_with_the_other_graph(machine: Machine) -> None:
     bundle = machine.build(graphs=[MASK_DECODER])
     assert bundle.manifest.engines["mask_decoder.tensorrt"].parity["onnx"]["relative"]["image_embeddings"] == 0
+
+
+def test_second_gpu_is_checked_for_itself(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that runs on both was verified on the first one only."""
+    gpus = (A_GPU, Gpu("NVIDIA L4", "8.9"))
+    monkeypatch.setattr("samhq_runtime.session.trt.current_gpu", lambda index=0: gpus[index])
+    machine.gpu.count = 2
+    bundle = machine.build(options=EngineOptions(hardware_compatible=True))
+    machine.ran.distort = swap_sign
+    Predictor(bundle, providers=("engine",)).close()
+    second = {"engine": {"device_id": "1"}}
+    with pytest.raises(ParityError, match=r"against pytorch.*do not use them"):
+        Predictor(bundle, providers=("engine",), provider_options=second)
+    machine.ran.distort = RuntimeRecord().distort
+    Predictor(bundle, providers=("engine",), provider_options=second).close()
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "chosen", "serves"),
+    [
+        ("rtx", "8.6", (), True),
+        ("rtx", "12.0", (), True),
+        ("rtx", "7.5", (), False),  # Turing, only on request
+        ("rtx", "7.5", ("7.5",), True),
+        ("rtx", "9.0", (), False),  # an H100: TensorRT-RTX has nothing for it
+        ("rtx", "8.9", ("8.6",), False),
+        ("tensorrt", "9.0", (), True),
+    ],
+)
+def test_gpus_an_engine_serves(
+    machine: Machine, name: str, capability: str, chosen: tuple[str, ...], serves: bool
+) -> None:
+    """The gate is entered only where the engine runs, and the manifest's reader thinks the same."""
+    flavour_row, gpu = flavour.FLAVOURS[name], Gpu("NVIDIA H", capability)
+    tensorrt = flavour.TensorRT(flavour=flavour_row, trt=None, version="1.5.0", gpu=gpu)
+    assert require_checkable(tensorrt, EngineOptions(compute_capabilities=chosen)) == serves
+    flags = {"compute_capabilities": list(chosen)} if chosen else {}
+    entry = EngineEntry(
+        graph=IMAGE_ENCODER, file="e", graph_sha256="", flavour=name, version="1.5.0", flags=flags, profiles=[],
+        gpu=gpu.name if name == "tensorrt" else None, compute_capability=capability if name == "tensorrt" else None,
+        fixed_inputs=[], platform="",
+    )  # fmt: skip
+    found = differences(entry, "1.5.0", gpu)
+    assert (found == []) == serves
+    if not serves:
+        assert found[0].endswith(f"this is NVIDIA H ({capability})")
+        manifest = load_bundle(machine.bundle).manifest
+        command = command_for(gpu, entry, bundle=machine.bundle, manifest=manifest)
+        assert f"--compute-capability {capability} " in command
+
+
+def test_closed_session(machine: Machine) -> None:
+    bundle = machine.build(graphs=[IMAGE_ENCODER], verify=False)
+    engine = bundle.open(IMAGE_ENCODER, providers=("engine",))
+    engine.close()
+    engine.close()
+    with pytest.raises(ConfigError, match="this session is closed; open the bundle again"):
+        engine({"input_image": np.ones((1, 3, 128, 128), np.float32)})
 
 
 def test_no_memory_left(machine: Machine) -> None:

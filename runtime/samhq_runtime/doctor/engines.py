@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..engine.compatibility import differences
+from ..engine.compatibility import command_for, differences
 from ..engine.gpu import Gpu
-from ..engine.rebuild import rebuild_command
 from ..manifest import read_manifest
 from .rules import Facts
 
@@ -26,7 +26,17 @@ def judge_engines(bundle: Path, facts: Facts) -> dict[str, str]:
         if not version or not facts.gpus:
             verdicts[name] = f"cannot run here: {result.detail}"
             continue
-        wrong = differences(entry, version.group(), Gpu(**facts.gpus[0]))
-        command = rebuild_command(bundle, manifest.graphs[entry.graph].spec, entry)
-        verdicts[name] = f"built for {'; '.join(wrong)}; build it again here: {command}" if wrong else ""
+        wrong = [differences(entry, version.group(), Gpu(**gpu)) for gpu in facts.gpus]
+        command = command_for(Gpu(**facts.gpus[0]), entry, bundle=bundle, manifest=manifest)
+        verdicts[name] = _verdict(wrong, facts, command)
     return verdicts
+
+
+def _verdict(wrong: Sequence[Sequence[str]], facts: Facts, command: str) -> str:
+    """By what keeps the engine from running on each GPU; sessions use the first one unless they are told."""
+    fits = [index for index, found in enumerate(wrong) if not found]
+    if not fits:
+        return f"built for {'; '.join(wrong[0])}; build it again here: {command}"
+    if fits[0] == 0:
+        return ""
+    return f"runs on GPU {fits[0]} ({facts.gpus[fits[0]]['name']}) only: --provider-option engine.device_id={fits[0]}"

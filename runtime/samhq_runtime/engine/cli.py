@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..tables import format_table
+from .flavour import FLAVOURS
 from .options import REFITTABLE
 from .profiles import DEFAULT_RANGES, parse_ranges
 from .progress import Show, open_bar
@@ -38,7 +39,7 @@ def add_engine(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     engine.add_argument("bundle", type=Path)
     engine.add_argument(
         "--target",
-        choices=("tensorrt", "rtx"),
+        choices=tuple(FLAVOURS),
         default="tensorrt",
         help="tensorrt: for the GPU of this machine; rtx: for RTX GPUs, ahead of time, needs none (default: tensorrt)",
     )
@@ -84,7 +85,8 @@ def _add_builder_options(engine: argparse.ArgumentParser) -> None:
         "--compute-capability",
         metavar="8.6,8.9",
         default="",
-        help="GPUs to build for ahead of time (default: all that the target supports)",
+        help="GPUs to build for ahead of time, with --target rtx (default: "
+        f"{', '.join(FLAVOURS['rtx'].default_capabilities)}; 7.5 is Turing)",
     )
 
 

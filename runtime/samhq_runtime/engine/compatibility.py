@@ -22,14 +22,14 @@ def current_platform() -> str:
 
 def require_runs_here(
     entry: EngineEntry, *, bundle: Path, manifest: Manifest, tensorrt: TensorRT, gpu: Gpu | None
-) -> None:
-    """Compare what the manifest says of an engine with this machine.
+) -> Gpu:
+    """Compare what the manifest says of an engine with this machine; the GPU, if all is well.
 
     Raises:
         BundleError: the graph was replaced after the engine was built.
         BackendUnavailable: no GPU, or another TensorRT, GPU or platform; says which, and how to build it again.
     """
-    command = rebuild_command(bundle, manifest.graphs[entry.graph].spec, entry)
+    command = command_for(gpu, entry, bundle=bundle, manifest=manifest)
     file = manifest.graphs[entry.graph].file
     if manifest.files[file].sha256 != entry.graph_sha256:
         raise BundleError(f"{entry.file}: was built from another {file} than this bundle's; build it again: {command}")
@@ -40,6 +40,15 @@ def require_runs_here(
     wrong = differences(entry, tensorrt.version, gpu)
     if wrong:
         raise BackendUnavailable(f"{entry.file}: built for {'; '.join(wrong)}; build it again here: {command}")
+    return gpu
+
+
+def command_for(gpu: Gpu | None, entry: EngineEntry, *, bundle: Path, manifest: Manifest) -> str:
+    """The command that builds an engine again; for this GPU, should the engine have been built for others only."""
+    chosen = entry.flags.get("compute_capabilities", ())
+    unserved = gpu is not None and not FLAVOURS[entry.flavour].serves(gpu.compute_capability, chosen)
+    changes = {"compute_capabilities": [gpu.compute_capability]} if gpu is not None and unserved else {}
+    return rebuild_command(bundle, manifest.graphs[entry.graph].spec, entry, **changes)
 
 
 def differences(entry: EngineEntry, version: str, gpu: Gpu) -> list[str]:
@@ -51,8 +60,9 @@ def differences(entry: EngineEntry, version: str, gpu: Gpu) -> list[str]:
         found.append(f"{product} {entry.version}, this is {version}")
     if not _same_gpu(entry, gpu):
         found.append(f"{entry.gpu} ({entry.compute_capability}), this is {here}")
-    if not _built_ahead_for(entry, gpu):
-        found.append(f"compute capability {', '.join(entry.flags['compute_capabilities'])}, this is {here}")
+    flavour, chosen = FLAVOURS[entry.flavour], entry.flags.get("compute_capabilities", ())
+    if not flavour.serves(gpu.compute_capability, chosen):
+        found.append(f"compute capability {', '.join(chosen or flavour.default_capabilities)}, this is {here}")
     if entry.platform not in ("", current_platform()):
         found.append(f"{entry.platform}, this is {current_platform()}")
     return found
@@ -72,8 +82,3 @@ def _same_gpu(entry: EngineEntry, gpu: Gpu) -> bool:
     if entry.flags.get("hardware_compatible"):
         return float(gpu.compute_capability) >= _AMPERE
     return (entry.gpu, entry.compute_capability) == (gpu.name, gpu.compute_capability)
-
-
-def _built_ahead_for(entry: EngineEntry, gpu: Gpu) -> bool:
-    wanted = entry.flags.get("compute_capabilities", [])
-    return not wanted or gpu.compute_capability in wanted

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -32,6 +32,8 @@ class Flavour:
         gpu_options: options that need a GPU although the build does not.
         refused: options this flavour cannot honour, and what to do instead.
         keeps_timing_cache: whether kernel timings are worth keeping; not where nothing is timed.
+        default_capabilities: the compute capabilities an engine runs on when none are asked for; empty if that is
+            the GPU it was built on.
         install: the command that installs it.
     """
 
@@ -44,7 +46,13 @@ class Flavour:
     gpu_options: frozenset[str]
     refused: Mapping[str, str]
     keeps_timing_cache: bool
+    default_capabilities: tuple[str, ...]
     install: str
+
+    def serves(self, compute_capability: str, chosen: Collection[str]) -> bool:
+        """Whether an engine that was built for the `chosen` compute capabilities, or the default, runs on a GPU."""
+        built_for = chosen or self.default_capabilities
+        return not built_for or compute_capability in built_for
 
 
 FLAVOURS = {
@@ -60,6 +68,7 @@ FLAVOURS = {
             gpu_options=frozenset(),
             refused={"compute_capabilities": "it builds for the GPU it runs on; --target rtx builds for others"},
             keeps_timing_cache=True,
+            default_capabilities=(),
             install="pip install 'samhq-export[trt]' (on a Jetson it comes with JetPack)",
         ),
         Flavour(
@@ -76,6 +85,7 @@ FLAVOURS = {
                 "optimization_level": "it times nothing while it builds, and its engines are the same at every level",
             },
             keeps_timing_cache=False,  # kernels are chosen on the user's GPU when the engine is loaded
+            default_capabilities=("8.0", "8.6", "8.9", "12.0", "12.1"),  # 7.5 on request, 9.0 not at all
             install="pip install 'samhq-export[rtx]'",
         ),
     )

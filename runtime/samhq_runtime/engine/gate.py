@@ -11,12 +11,11 @@ from typing import Any
 
 from ..bundle import NOT_ON_CPU, Bundle
 from ..contract import IMAGE_ENCODER, MASK_DECODER
-from ..errors import BackendUnavailable, BundleError, ConfigError
+from ..errors import BackendUnavailable, ConfigError
 from ..manifest import EngineEntry, read_manifest, write_manifest
 from ..reference import REFERENCE_NAME, Reference, load_reference
 from ..session import Session
 from .flavour import Flavour, TensorRT
-from .gpu import current_gpu
 from .options import EngineOptions
 from .parity import against_onnx, against_pytorch, require_close, run_reference
 from .store import write_errors
@@ -37,8 +36,8 @@ def require_checkable(tensorrt: TensorRT, options: EngineOptions) -> bool:
     Raises:
         BackendUnavailable: they could, but for a missing package.
     """
-    ahead = options.compute_capabilities
-    if tensorrt.gpu is None or (ahead and tensorrt.gpu.compute_capability not in ahead):
+    gpu = tensorrt.gpu
+    if gpu is None or not tensorrt.flavour.serves(gpu.compute_capability, options.compute_capabilities):
         return False
     try:
         from ..session import trt  # noqa: F401
@@ -103,9 +102,11 @@ def check_first_use(bundle: Bundle, providers: Sequence[str], encode: Session, d
     Raises:
         ParityError: they compute something else.
     """
+    from ..session.trt import TrtSession
+
     entries = [bundle.engine(graph, providers) for graph in (IMAGE_ENCODER, MASK_DECODER)]
-    gpu = current_gpu()
-    name = gpu.name if gpu else ""
+    assert isinstance(encode, TrtSession)  # `providers` say so
+    name = encode.gpu.name
     marks = {(str(bundle.path), entry.file, name) for entry in entries}
     if all(entry.parity.get("gpu") == name for entry in entries) or marks <= _checked:
         return
@@ -126,19 +127,16 @@ def _check(
     graphs = (IMAGE_ENCODER, MASK_DECODER)
     with ExitStack() as stack:
         onnx = [stack.enter_context(bundle.open(graph)) for graph in graphs] if has_onnx else []
-        sessions: list[Session] = [
-            stack.enter_context(TrtSession(bundle.path, bundle.manifest, engines[graph]))
-            if graph in engines
-            else onnx[index]
-            for index, graph in enumerate(graphs)
-        ]
+        opened = {
+            graph: stack.enter_context(TrtSession(bundle.path, bundle.manifest, entry))
+            for graph, entry in engines.items()
+        }
+        sessions: list[Session] = [opened.get(graph) or onnx[index] for index, graph in enumerate(graphs)]
         outputs = run_reference(bundle, reference, *sessions)
         found = [against_pytorch(reference, outputs)]
         if onnx:
             found.append(against_onnx(outputs, run_reference(bundle, reference, *onnx)))
-    gpu = current_gpu()
-    if gpu is None:  # sessions would not have opened
-        raise BundleError(f"{bundle.path}: the GPU is gone")
+    gpu = next(iter(opened.values())).gpu
     return {"gpu": gpu.name, "compute_capability": gpu.compute_capability, **require_close(bundle, found, _REFUSED)}
 
 

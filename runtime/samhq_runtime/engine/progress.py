@@ -96,15 +96,26 @@ def run_interruptible(work: Callable[[], Result], stop: threading.Event) -> Resu
 
     thread = threading.Thread(target=run, name="tensorrt-build")
     with _ctrl_c_sets(stop):
-        thread.start()
-        while thread.is_alive():
-            thread.join(_JOIN_SECONDS)
+        try:
+            thread.start()
+            _join(thread)
+        except BaseException:  # such as Ctrl-C where its handler is not ours: nobody would wait for the build any more
+            stop.set()
+            _join(thread)
+            raise
     if stop.is_set():
         raise KeyboardInterrupt
     result, error = outcome[0]
     if error is not None:
         raise error
     return result  # type: ignore[return-value]
+
+
+def _join(thread: threading.Thread) -> None:
+    """Wait in small steps, so that the waiting can be interrupted; also for a thread that has hardly started."""
+    while thread in threading.enumerate():
+        if thread.is_alive():
+            thread.join(_JOIN_SECONDS)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class Device:
         try:
             address = self._free[size].pop()
         except (KeyError, IndexError):
-            address = int(check(f"cudaMalloc({size})", cudart.cudaMalloc(size)))
+            address = self._malloc(size)
         return Buffer(self, address, size)
 
     def release(self, address: int, size: int) -> None:
@@ -61,9 +62,19 @@ class Device:
 
     def trim(self) -> None:
         """Give free buffers back to the driver."""
-        for kept in self._free.values():
-            while kept:
-                check("cudaFree", cudart.cudaFree(kept.pop()))
+        for kept in list(self._free.values()):  # another thread may free a buffer of a new size meanwhile
+            with suppress(IndexError):
+                while True:
+                    check("cudaFree", cudart.cudaFree(kept.pop()))
+
+    def _malloc(self, size: int) -> int:
+        """New memory; where there is none, the free buffers of other sizes make room."""
+        result = cudart.cudaMalloc(size)
+        if result[0] == cudart.cudaError_t.cudaErrorMemoryAllocation:
+            cudart.cudaGetLastError()  # it is remembered, and the next launch would report it
+            self.trim()
+            result = cudart.cudaMalloc(size)
+        return int(check(f"cudaMalloc({size})", result))
 
 
 class Buffer:

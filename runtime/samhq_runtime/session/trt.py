@@ -67,7 +67,7 @@ class RunOptions:
 
 
 class TrtSession:
-    """One engine of a bundle; see the module for threads, `session` for the protocol."""
+    """One engine of a bundle; see the module for threads, `session` for the protocol. `gpu` is the one it runs on."""
 
     def __init__(self, bundle: Path, manifest: Manifest, entry: EngineEntry, options: RunOptions | None = None) -> None:
         """Load an engine, or share it if it is loaded.
@@ -81,7 +81,7 @@ class TrtSession:
         gpu = current_gpu(self._options.device_id)
         if gpu is None and self._options.device_id:
             raise ConfigError(f"device_id: got {self._options.device_id}; this machine has no such GPU, or hides it")
-        require_runs_here(entry, bundle=bundle, manifest=manifest, tensorrt=tensorrt, gpu=gpu)
+        self.gpu = require_runs_here(entry, bundle=bundle, manifest=manifest, tensorrt=tensorrt, gpu=gpu)
         self.spec = manifest.graphs[entry.graph].spec
         self._bundle, self._entry = bundle, entry
         inputs = tuple(tensor for tensor in self.spec.inputs if tensor.name not in entry.fixed_inputs)
@@ -93,7 +93,7 @@ class TrtSession:
             self._options,
             host_code=bool(entry.flags.get("version_compatible")),  # such engines carry their own runtime
         )
-        self._engine = _share((bundle / entry.file).resolve(), self._options, self._load)
+        self._shared: Engine | None = _share((bundle / entry.file).resolve(), self._options, self._load)
         self._tuned: Engine | None = None
         self._tuning = threading.Lock()
 
@@ -105,8 +105,7 @@ class TrtSession:
 
     def close(self) -> None:
         """Let go of the engine; it is unloaded with its last session."""
-        vars(self).pop("_engine", None)
-        self._tuned = None
+        self._shared = self._tuned = None
 
     def __enter__(self) -> TrtSession:
         return self
@@ -123,6 +122,12 @@ class TrtSession:
         if capture.refusal:
             return f"refused: {capture.refusal}"
         return "recorded" if capture.captured else "waiting" if capture.wanted else "off"
+
+    @property
+    def _engine(self) -> Engine:
+        if self._shared is None:
+            raise ConfigError(f"{self.spec.name}: this session is closed; open the bundle again")
+        return self._shared
 
     def _run(self, feeds: Mapping[str, Tensor], *, keep: bool) -> dict[str, Any]:
         self.spec.check_feeds(feeds)
