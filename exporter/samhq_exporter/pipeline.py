@@ -88,7 +88,7 @@ def export_bundle(
             checkpoint = _load(config, source)
         graphs = _typed_graphs(config, checkpoint, folder, step, report)
         with step("write graphs"):
-            entries = _write_graphs(graphs, folder, model_sizes(checkpoint.sam), EMBEDDINGS_DTYPE[config.precision])
+            entries = _write_graphs(graphs, folder, model_sizes(checkpoint.sam), config.precision)
         bundle = Bundle(folder, _manifest(checkpoint, config.precision, graphs, entries, folder))
         parity = _verified(bundle, checkpoint, config, step)
         manifest = replace(bundle.manifest, files=file_entries(folder), parity=_parity_json(parity, config.precision))
