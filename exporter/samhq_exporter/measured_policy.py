@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from .precision import PrecisionPolicy
 FLOAT16_MAX = 65504.0
 SAFETY = 8.0
 """How much larger than anything measured a value may become before float16 overflows: other images, other prompts."""
-LONG_ATTENTION = 1024
 _SMALLEST_NORMAL = 2.0**-14
 _WEIGHT_ERROR = 4e-3  # of its norm; float16 keeps 3e-4 of a weight in its normal range
 _FLOAT = ir.DataType.FLOAT
@@ -38,17 +37,13 @@ class Decision:
 def int8_nodes(model: ir.Model, fragment: str, keep_fp32: tuple[str, ...]) -> list[ir.Node]:
     """The products whose name has `fragment` and that become int8, less those the user keeps in float32.
 
-    1. All with a constant weight. 2. Attention logits over at least `LONG_ATTENTION` keys: small ones do not gain.
-    Products with what a softmax returns stay: most of its values lie below one int8 step.
+    All with a constant weight. Those of attention stay: fused kernels never write their scores to memory, which gains
+    more than int8 would, and most values of a softmax lie below one int8 step.
 
     Raises:
         GraphError: there is none; a stale policy, or a wish that leaves nothing to quantize.
     """
-    found = [
-        node
-        for node in model.graph
-        if fragment in (node.name or "") and (weight_of(node) is not None or _is_long_attention(node))
-    ]
+    found = [node for node in model.graph if fragment in (node.name or "") and weight_of(node) is not None]
     nodes = [node for node in found if not matches_any(node, keep_fp32)]
     if not nodes:
         raise GraphError(
@@ -56,25 +51,6 @@ def int8_nodes(model: ir.Model, fragment: str, keep_fp32: tuple[str, ...]) -> li
             "keep fewer in float32, or export with another --precision"
         )
     return nodes
-
-
-def int8_scales(node: ir.Node, calibrated: Sequence[float]) -> tuple[float, ...]:
-    """The scales of a product's activations, from the calibrated ones.
-
-    In attention logits the keys end in one-hot positions (see `model.image_encoder`): their scale is the nearest whole
-    fraction of one, so that these lose nothing.
-    """
-    if len(calibrated) == 1:
-        return tuple(calibrated)
-    query, key = calibrated
-    return query, 1 / max(1, round(1 / key))
-
-
-def _is_long_attention(node: ir.Node) -> bool:
-    shape = node.outputs[0].shape
-    feeds_softmax = any(user.op_type == "Softmax" for user, _ in node.outputs[0].uses())
-    keys = shape[-1] if shape is not None and len(shape) else 0
-    return node.op_type == "MatMul" and feeds_softmax and isinstance(keys, int) and keys >= LONG_ATTENTION
 
 
 def float16_islands(model: ir.Model, largest: Mapping[str, float], policy: PrecisionPolicy) -> dict[str, float]:

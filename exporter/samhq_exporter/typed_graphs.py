@@ -17,7 +17,7 @@ from samhq_runtime.geometry import preprocess
 from .architecture import PIXEL_MEAN, PIXEL_STD
 from .calibration import CalibrationImage, CalibrationSet, int8_scale
 from .graphs import Graph
-from .measured_policy import SAFETY, Decision, decisions, float16_islands, int8_nodes, int8_scales, require_half_io
+from .measured_policy import SAFETY, Decision, decisions, float16_islands, int8_nodes, require_half_io
 from .passes import apply_policy, check_rules, simplify
 from .passes.int8 import activations_of
 from .passes.matching import matches
@@ -158,7 +158,7 @@ def _measured(
             _run(encode, decode, load, sizes)
         scale = {v: int8_scale(encode.magnitudes(v), encode.largest[v], wish.clipping) for v in inputs}
         largest = {IMAGE_ENCODER: encode.largest, MASK_DECODER: decode.largest}
-    scales = {str(n.name): int8_scales(n, [scale[str(v.name)] for v in activations_of(n)]) for n in layers}
+    scales = {str(n.name): tuple(scale[str(v.name)] for v in activations_of(n)) for n in layers}
     source = {"images": len(images), "source": wish.calibration.source}
     return {
         name: _with_ranges(models[name], policy, largest[name], scales if name == IMAGE_ENCODER else {}, source, wish)
