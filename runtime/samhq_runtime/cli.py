@@ -12,7 +12,7 @@ from .doctor.cli import add_doctor
 from .engine.cli import add_engine
 from .errors import PromptError
 from .evaluation.cli import add_eval
-from .fleet.cli import add_fleet_options, predict_folder
+from .fleet.cli import add_fleet_options, for_a_folder, predict_folder
 from .serve.cli import add_serve
 from .triton.cli import add_triton
 
@@ -99,7 +99,7 @@ def _provider_option(text: str) -> tuple[str, str, str]:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    if options.prompts or options.ray:
+    if for_a_folder(options):
         predict_folder(options)
         return
     import numpy as np
