@@ -109,7 +109,9 @@ def test_prompts_files_that_are_wrong(tmp_path: Path, text: str, complaint: str)
     ("options", "complaint"),
     [
         (["--box", "1,2,3,4"], "--box: for a single image"),
-        (["--workers", "0"], "--workers and --worker-cpus: expected more than 0"),
+        (["--ray", "local", "--workers", "0"], "--workers and --worker-cpus: expected more than 0"),
+        (["--workers", "2"], "--workers: for --ray"),
+        (["--worker-cpus", "1", "--worker-gpus", "0"], "--worker-cpus, --worker-gpus: for --ray"),
     ],
 )
 def test_options_that_do_not_go_together(
