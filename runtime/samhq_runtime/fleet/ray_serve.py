@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ray import serve
@@ -35,7 +36,7 @@ def deployment(
         max_ongoing_requests=options.max_concurrency,
         graceful_shutdown_timeout_s=options.grace_s,
     )
-    @serve.ingress(partial(_answer, bundle, options))
+    @serve.ingress(_App(bundle, options))
     class Replica:
         def __init__(self) -> None:
             _server(bundle, options)  # before the first request asks for it
@@ -54,6 +55,12 @@ def _server(bundle: Path, options: ServeOptions) -> tuple[Service, Starlette]:
     return service, make_app(service)
 
 
-async def _answer(bundle: Path, options: ServeOptions, scope: Scope, receive: Receive, send: Send) -> None:
+@dataclass(frozen=True)
+class _App:
     """An ASGI application that can be sent to a replica, unlike the server it hands its requests to."""
-    await _server(bundle, options)[1](scope, receive, send)
+
+    bundle: Path
+    options: ServeOptions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _server(self.bundle, self.options)[1](scope, receive, send)
