@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .bench.cli import add_bench
 from .cli_errors import run_command
+from .cli_options import provider_names
 from .doctor.cli import add_doctor
 from .engine.cli import add_engine
 from .errors import PromptError
@@ -62,7 +63,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     predict.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
     predict.add_argument(
         "--providers",
-        type=lambda text: tuple(text.split(",")),
+        type=provider_names,
         default=("cpu",),
         help="cpu, cuda, tensorrt, in order; or one of rtx, openvino, and engine (the bundle's TensorRT engines)",
     )

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 from cpp_programs import LIBRARY, build, run
 from PIL import Image
 from reference import photographs
+from required import missing
 
 import samhq_runtime
 from samhq_runtime import Predictor
@@ -48,10 +48,11 @@ def test_examples_against_the_installation(installed: Path, demo_bundle: Bundle,
 
 def test_pkg_config(installed: Path, tmp_path: Path) -> None:
     if shutil.which("pkg-config") is None:
-        pytest.skip("pkg-config is missing")
+        missing("pkg-config is missing")
     env = {"PKG_CONFIG_PATH": str(installed / "lib" / "pkgconfig")}
     flags = run(["pkg-config", "--cflags", "--libs", "samhq"], env=env).split()
     assert run(["pkg-config", "--modversion", "samhq"], env=env).strip() == samhq_runtime.__version__
+    assert f"-L{installed / 'lib'}" in flags
     source = LIBRARY / "examples" / "segment.c"
     run(["cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", source, *flags, "-o", tmp_path / "segment_c"])
     run([tmp_path / "segment_c"], code=2, env={"LD_LIBRARY_PATH": str(installed / "lib")})
@@ -59,7 +60,7 @@ def test_pkg_config(installed: Path, tmp_path: Path) -> None:
 
 def test_only_the_interface_is_exported(installed: Path) -> None:
     if shutil.which("nm") is None:
-        pytest.skip("nm is missing")
+        missing("nm is missing")
     symbols = run(["nm", "-D", "--defined-only", "--format=posix", installed / "lib" / "libsamhq.so"]).splitlines()
     declared = re.findall(r"^SAMHQ_API .*?(samhq_\w+)\(", header(), re.MULTILINE)
     assert sorted(line.split()[0] for line in symbols) == sorted(declared)
@@ -72,7 +73,7 @@ def test_versions_agree() -> None:
 def test_onnxruntime_is_not_linked(installed: Path) -> None:
     """It is found at run time, so that one build serves every version of it."""
     if shutil.which("ldd") is None:
-        pytest.skip("ldd is missing")
+        missing("ldd is missing")
     assert "onnxruntime" not in run(["ldd", installed / "lib" / "libsamhq.so"])
 
 

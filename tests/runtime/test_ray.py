@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 from fleet_folders import BOX, make_folder, results, run
+from required import required
 from serving import Running, http_body, infer_http, send
 
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.errors import BackendUnavailable
 
-ray = pytest.importorskip("ray", reason="pip install 'samhq-export[ray]'")
+ray = required("ray", install="samhq-export[ray]")
 
 IMAGES = int(os.environ.get("SAMHQ_RAY_IMAGES", "60"))
 
