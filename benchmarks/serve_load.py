@@ -73,6 +73,7 @@ def main() -> None:
     options = _parse()
     images = make_images(options.images)
     requests = make_requests(options.requests, len(images))
+    machine = describe_machine(libraries=_LIBRARIES)  # before this process is bound to some of its cores
     os.sched_setaffinity(0, os.sched_getaffinity(0) - {_SERVER_CORE} or {_SERVER_CORE})
     rounds, answers = run_rounds(options, images, requests)
     wrong = check(options.bundle, images, requests, answers)
@@ -89,7 +90,6 @@ def main() -> None:
     }
     print(format_table(("figure", "value"), [(key, str(value)) for key, value in results.items()]))
     if options.output:
-        machine = describe_machine(libraries=_LIBRARIES)
         options.output.write_text(json.dumps({"machine": machine, **results}, indent=2) + "\n")
     raise SystemExit(1 if wrong else 0)
 

@@ -126,7 +126,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         change_manifest(lambda m: m["graphs"]["image_encoder"].update(cpu_file="../outside.onnx")),
         "SAMHQ_ERROR_BUNDLE_INVALID",
     ),
-    "HQ columns without fusion": (change_manifest(lambda m: m.update(token_fusion="none")), "SAMHQ_ERROR_CONTRACT"),
+    "HQ columns without fusion": (
+        change_manifest(lambda m: m.update(token_fusion="none")),
+        "SAMHQ_ERROR_BUNDLE_INVALID",
+    ),
     "input removed": (
         change_manifest(lambda m: m["graphs"]["mask_decoder"]["inputs"].pop()),
         "SAMHQ_ERROR_CONTRACT",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,6 +18,7 @@ from .off_loop import off_loop
 from .service import MODEL_VERSION, Service
 from .signature import InferRequest, infer_request
 from .tensors import Tensor, raw_of, tensor_from_raw, tensor_from_values
+from .time_limit import time_limit
 
 log = logging.getLogger(__name__)
 
@@ -107,10 +107,8 @@ class GrpcServer:
             return await off_loop(size, lambda: _infer_response(message, tensors).SerializeToString())
 
     async def _body(self, context: aio.ServicerContext) -> bytes:
-        try:
-            body = await asyncio.wait_for(context.read(), self._service.options.timeout_s)
-        except asyncio.TimeoutError as e:
-            raise RequestError("the request did not arrive in time", reason=Reason.TIMEOUT) from e
+        with time_limit(self._service.options.timeout_s, "the request did not arrive in time"):
+            body = await context.read()
         if not isinstance(body, bytes):
             raise RequestError("got a call without a message, expected a ModelInferRequest")
         return body

@@ -21,6 +21,7 @@ from .requests import MEGA, read_infer
 from .scheduler import BatchLimit, Job, Scheduler
 from .signature import InferRequest, answer, answer_bytes, model_inputs, model_outputs
 from .tensors import Tensor
+from .time_limit import time_limit
 from .worker import Worker
 
 MODEL_VERSION = "1"
@@ -113,12 +114,8 @@ class Service:
         start = time.monotonic()
         job = await off_loop(request.nbytes, lambda: self._job(request, start + self.options.timeout_s))
         self.scheduler.submit(job)
-        try:
-            left = job.deadline - time.monotonic()
-            result = await asyncio.wait_for(asyncio.wrap_future(job.future), timeout=left)
-        except asyncio.TimeoutError as e:  # TimeoutError itself from Python 3.11 on
-            message = f"not answered within {self.options.timeout_s:g} s"
-            raise RequestError(message, reason=Reason.TIMEOUT) from e
+        with time_limit(job.deadline - time.monotonic(), f"not answered within {self.options.timeout_s:g} s"):
+            result = await asyncio.wrap_future(job.future)
         tensors = await off_loop(answer_bytes(result, request.outputs), lambda: answer(result, request.outputs))
         self.metrics.request_seconds.observe(time.monotonic() - start)
         return tensors
