@@ -56,8 +56,6 @@ def run(
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=worker_cpus,
         num_gpus=worker_gpus,
-        max_restarts=-1,
-        max_task_retries=-1,
     )
     for row in done.iter_rows():
         yield row["image"], row["error"]
