@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 from cpp_programs import LIBRARY, build, run
 from PIL import Image
 from reference import photographs
@@ -56,6 +59,28 @@ def test_pkg_config(installed: Path, tmp_path: Path) -> None:
     source = LIBRARY / "examples" / "segment.c"
     run(["cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", source, *flags, "-o", tmp_path / "segment_c"])
     run([tmp_path / "segment_c"], code=2, env={"LD_LIBRARY_PATH": str(installed / "lib")})
+
+
+_APT_GET = """case "$*" in *download*) touch libonnxruntime-dev_1.deb ;; esac"""
+_DPKG = """sleep 0.2
+mkdir -p "$3/usr/include/onnxruntime" "$3/usr/share/doc/libonnxruntime-dev"
+touch "$3/usr/include/onnxruntime/onnxruntime_c_api.h" "$3/usr/share/doc/libonnxruntime-dev/copyright" """
+
+
+def test_headers_are_whole_whoever_fetches_them(tmp_path: Path) -> None:
+    """Two at once, with stand-ins for the package tools: one folder, and nothing beside it."""
+    if not Path("/etc/apt/sources.list.d/debian.sources").is_file():
+        pytest.skip("get_headers.sh is for Debian")
+    (tmp_path / "bin").mkdir()
+    for name, script in {"apt-get": _APT_GET, "dpkg": _DPKG}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    folder = tmp_path / "build" / "headers"
+    env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    children = [subprocess.Popen([LIBRARY / "tools" / "get_headers.sh", folder], env=env) for _ in range(2)]
+    assert [child.wait(60) for child in children] == [0, 0]
+    assert (folder / "include" / "onnxruntime_c_api.h").is_file()
+    assert [path.name for path in folder.parent.iterdir()] == ["headers"]
 
 
 def test_only_the_interface_is_exported(installed: Path) -> None:
