@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import pytest
 from numpy.typing import NDArray
+from required import missing
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "runtime" / "cpp"
@@ -25,16 +25,16 @@ SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS"
 
 def need_tools() -> None:
     """Skip where C++ cannot be built; the reasons are those of the machine, never of the code."""
-    missing = [tool for tool in ("cmake", "c++", "cc") if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"the C++ library needs {', '.join(missing)}")
+    absent = [tool for tool in ("cmake", "c++", "cc") if shutil.which(tool) is None]
+    if absent:
+        missing(f"the C++ library needs {', '.join(absent)}")
 
 
 def onnxruntime_library() -> Path:
     """The shared library inside the onnxruntime wheel."""
     found = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
     if not found:
-        pytest.skip("this onnxruntime package has no shared library")
+        missing("this onnxruntime package has no shared library")
     return found[0]
 
 
@@ -46,7 +46,7 @@ def headers() -> Path:
         fetched = subprocess.run([LIBRARY / "tools" / "get_headers.sh", HEADERS], capture_output=True, text=True)
         if fetched.returncode:
             reason = (fetched.stderr.strip().splitlines() or ["get_headers.sh failed"])[-1]
-            pytest.skip(f"no headers of ONNX Runtime: {reason}; set ONNXRUNTIME_ROOT")
+            missing(f"no headers of ONNX Runtime: {reason}; set ONNXRUNTIME_ROOT")
     return HEADERS
 
 

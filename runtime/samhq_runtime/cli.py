@@ -8,11 +8,12 @@ from pathlib import Path
 
 from .bench.cli import add_bench
 from .cli_errors import run_command
+from .cli_options import provider_names
 from .doctor.cli import add_doctor
 from .engine.cli import add_engine
 from .errors import PromptError
 from .evaluation.cli import add_eval
-from .fleet.cli import add_fleet_options, predict_folder
+from .fleet.cli import add_fleet_options, for_a_folder, predict_folder
 from .serve.cli import add_serve
 from .triton.cli import add_triton
 
@@ -62,7 +63,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     predict.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
     predict.add_argument(
         "--providers",
-        type=lambda text: tuple(text.split(",")),
+        type=provider_names,
         default=("cpu",),
         help="cpu, cuda, tensorrt, in order; or one of rtx, openvino, and engine (the bundle's TensorRT engines)",
     )
@@ -99,7 +100,7 @@ def _provider_option(text: str) -> tuple[str, str, str]:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    if options.prompts or options.ray:
+    if for_a_folder(options):
         predict_folder(options)
         return
     import numpy as np

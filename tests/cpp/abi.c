@@ -150,6 +150,22 @@ static void check_prompts(const samhq_image* image, int64_t side) {
     free(mask);
 }
 
+/* An original SAM has no HQ token: the good token of another bundle is refused, and so is its mask alone. */
+static void check_no_hq(const samhq_image* image, int64_t embed_dim) {
+    samhq_error error;
+    samhq_result* result = NULL;
+    const samhq_prompts prompts = good_prompts();
+    samhq_predict_options options = SAMHQ_PREDICT_OPTIONS_INIT;
+    float* token = calloc((size_t)embed_dim, sizeof *token);
+    options.hq_token_only = 1;
+    expect(SAMHQ_ERROR_PROMPT, samhq_predict(image, &prompts, &options, &result, &error), &error, "no HQ mask");
+    options.hq_token_only = 0;
+    options.hq_token = token;
+    options.hq_token_size = embed_dim;
+    expect(SAMHQ_ERROR_PROMPT, samhq_predict(image, &prompts, &options, &result, &error), &error, "no HQ token");
+    free(token);
+}
+
 static void check_options(const samhq_image* image, int64_t embed_dim) {
     samhq_error error;
     samhq_result* result = NULL;
@@ -195,6 +211,7 @@ int main(int argc, char** argv) {
     samhq_bundle_close(bundle); /* the image stays usable */
     check_prompts(image, info.low_res_size);
     check_options(image, info.embed_dim);
+    if (!info.has_hq_token) check_no_hq(image, info.embed_dim);
     samhq_image_close(image);
     samhq_bundle_close(NULL);
     samhq_image_close(NULL);

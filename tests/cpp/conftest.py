@@ -20,7 +20,12 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test programs and examples, statically linked, under AddressSanitizer, LeakSanitizer and UBSan."""
     need_tools()
     folder = tmp_path_factory.mktemp("cpp") / "build"
-    flags = {"CMAKE_BUILD_TYPE": "Debug", "CMAKE_CXX_FLAGS_DEBUG": "-O1", "CMAKE_UNITY_BUILD": "ON"}
+    flags = {
+        "SAMHQ_WERROR": "ON",
+        "CMAKE_BUILD_TYPE": "Debug",
+        "CMAKE_CXX_FLAGS_DEBUG": "-O1",
+        "CMAKE_UNITY_BUILD": "ON",
+    }
     return build(TESTS, folder, **flags, SAMHQ_SANITIZE="ON", ONNXRUNTIME_ROOT=str(headers()))
 
 
@@ -29,10 +34,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An installation as a user makes it: optimised, a shared library."""
     need_tools()
     folder = tmp_path_factory.mktemp("cpp-install")
-    options = {"CMAKE_INSTALL_PREFIX": str(folder / "prefix"), "CMAKE_INSTALL_LIBDIR": "lib", "CMAKE_UNITY_BUILD": "ON"}
+    prefix = folder / "prefix"
+    options = {"CMAKE_INSTALL_PREFIX": str(prefix), "CMAKE_INSTALL_LIBDIR": str(prefix / "lib")}
+    options |= {"SAMHQ_WERROR": "ON", "CMAKE_UNITY_BUILD": "ON"}
     build(LIBRARY, folder / "build", **options, ONNXRUNTIME_ROOT=str(headers()))
     run(["cmake", "--install", folder / "build"])
-    return folder / "prefix"
+    return prefix
 
 
 @pytest.fixture(scope="session")

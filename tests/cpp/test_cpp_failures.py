@@ -50,6 +50,23 @@ def swap_graphs(bundle: Path) -> None:
     rehash(bundle)
 
 
+def linked_subfolder(bundle: Path) -> None:
+    (bundle / "inner").symlink_to(bundle.parent)
+    (bundle.parent / "secret").write_bytes(b"1")
+    list_file("inner/secret")(bundle)
+
+
+def cut(part: float) -> Callable[[Path], None]:
+    """The decoder's first `part`, with a hash that fits."""
+
+    def tamper(bundle: Path) -> None:
+        data = (bundle / "mask_decoder.onnx").read_bytes()
+        (bundle / "mask_decoder.onnx").write_bytes(data[: int(part * len(data))])
+        rehash(bundle)
+
+    return tamper
+
+
 def no_graph(bundle: Path) -> None:
     (bundle / "mask_decoder.cpu.onnx").write_bytes(b"no graph")
     rehash(bundle)
@@ -91,6 +108,35 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "shortened": (lambda bundle: (bundle / "preview.png").write_bytes(b""), _DAMAGED),
     "other sizes": (change_manifest(lambda m: m["sizes"].update(embed_dim=32)), "SAMHQ_ERROR_CONTRACT"),
     "swapped graphs": (swap_graphs, "SAMHQ_ERROR_CONTRACT"),
+    "manifest is a folder": (
+        lambda bundle: [(bundle / MANIFEST_NAME).unlink(), (bundle / MANIFEST_NAME).mkdir()],
+        "SAMHQ_ERROR_BUNDLE_MISSING",
+    ),
+    "path is a file": (
+        lambda bundle: [shutil.rmtree(bundle), bundle.write_text("a file")],
+        "SAMHQ_ERROR_BUNDLE_MISSING",
+    ),
+    "linked subfolder": (linked_subfolder, "SAMHQ_ERROR_BUNDLE_UNSAFE"),
+    "not UTF-8": (lambda bundle: (bundle / MANIFEST_NAME).write_bytes(b"\xff\xfe\x00{"), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "unlisted second form": (
+        change_manifest(lambda m: m["graphs"]["image_encoder"].update(cpu_file="other.onnx")),
+        "SAMHQ_ERROR_BUNDLE_INVALID",
+    ),
+    "second form outside": (
+        change_manifest(lambda m: m["graphs"]["image_encoder"].update(cpu_file="../outside.onnx")),
+        "SAMHQ_ERROR_BUNDLE_INVALID",
+    ),
+    "HQ columns without fusion": (
+        change_manifest(lambda m: m.update(token_fusion="none")),
+        "SAMHQ_ERROR_BUNDLE_INVALID",
+    ),
+    "input removed": (
+        change_manifest(lambda m: m["graphs"]["mask_decoder"]["inputs"].pop()),
+        "SAMHQ_ERROR_CONTRACT",
+    ),
+    "cut to nothing": (cut(0), "SAMHQ_ERROR_BACKEND"),
+    "cut in the middle": (cut(0.5), "SAMHQ_ERROR_BACKEND"),
+    "cut at the end": (cut(0.99), "SAMHQ_ERROR_BACKEND"),
     "no graph": (no_graph, "SAMHQ_ERROR_BACKEND"),
 }
 
@@ -105,6 +151,11 @@ def test_misuse_and_broken_bundles_have_their_status(programs: Path, tiny_bundle
     got = {name: line.partition(" ")[0] for name, line in zip(BROKEN, lines, strict=True)}
     assert got == {name: status for name, (_, status) in BROKEN.items()}
     assert all(line.partition(" ")[2] for line in lines if not line.startswith("SAMHQ_OK"))
+
+
+def test_misuse_of_an_original_sam(programs: Path, plain_bundle: Bundle) -> None:
+    """The same checks; and there is no HQ token to replace, or to use alone."""
+    run([programs / "abi", plain_bundle.path])
 
 
 def test_manifest_fuzz(programs: Path, tiny_bundle: Bundle) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from cpp_programs import LIBRARY, build, run
 from PIL import Image
 from reference import photographs
+from required import missing
 
 import samhq_runtime
 from samhq_runtime import Predictor
@@ -48,18 +51,41 @@ def test_examples_against_the_installation(installed: Path, demo_bundle: Bundle,
 
 def test_pkg_config(installed: Path, tmp_path: Path) -> None:
     if shutil.which("pkg-config") is None:
-        pytest.skip("pkg-config is missing")
+        missing("pkg-config is missing")
     env = {"PKG_CONFIG_PATH": str(installed / "lib" / "pkgconfig")}
     flags = run(["pkg-config", "--cflags", "--libs", "samhq"], env=env).split()
     assert run(["pkg-config", "--modversion", "samhq"], env=env).strip() == samhq_runtime.__version__
+    assert f"-L{installed / 'lib'}" in flags
     source = LIBRARY / "examples" / "segment.c"
     run(["cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", source, *flags, "-o", tmp_path / "segment_c"])
     run([tmp_path / "segment_c"], code=2, env={"LD_LIBRARY_PATH": str(installed / "lib")})
 
 
+_APT_GET = """case "$*" in *download*) touch libonnxruntime-dev_1.deb ;; esac"""
+_DPKG = """sleep 0.2
+mkdir -p "$3/usr/include/onnxruntime" "$3/usr/share/doc/libonnxruntime-dev"
+touch "$3/usr/include/onnxruntime/onnxruntime_c_api.h" "$3/usr/share/doc/libonnxruntime-dev/copyright" """
+
+
+def test_headers_are_whole_whoever_fetches_them(tmp_path: Path) -> None:
+    """Two at once, with stand-ins for the package tools: one folder, and nothing beside it."""
+    if not Path("/etc/apt/sources.list.d/debian.sources").is_file():
+        pytest.skip("get_headers.sh is for Debian")
+    (tmp_path / "bin").mkdir()
+    for name, script in {"apt-get": _APT_GET, "dpkg": _DPKG}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    folder = tmp_path / "build" / "headers"
+    env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    children = [subprocess.Popen([LIBRARY / "tools" / "get_headers.sh", folder], env=env) for _ in range(2)]
+    assert [child.wait(60) for child in children] == [0, 0]
+    assert (folder / "include" / "onnxruntime_c_api.h").is_file()
+    assert [path.name for path in folder.parent.iterdir()] == ["headers"]
+
+
 def test_only_the_interface_is_exported(installed: Path) -> None:
     if shutil.which("nm") is None:
-        pytest.skip("nm is missing")
+        missing("nm is missing")
     symbols = run(["nm", "-D", "--defined-only", "--format=posix", installed / "lib" / "libsamhq.so"]).splitlines()
     declared = re.findall(r"^SAMHQ_API .*?(samhq_\w+)\(", header(), re.MULTILINE)
     assert sorted(line.split()[0] for line in symbols) == sorted(declared)
@@ -72,7 +98,7 @@ def test_versions_agree() -> None:
 def test_onnxruntime_is_not_linked(installed: Path) -> None:
     """It is found at run time, so that one build serves every version of it."""
     if shutil.which("ldd") is None:
-        pytest.skip("ldd is missing")
+        missing("ldd is missing")
     assert "onnxruntime" not in run(["ldd", installed / "lib" / "libsamhq.so"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,43 @@ def test_a_second_run_does_what_is_left(tiny_bundle: Bundle, tmp_path: Path, cap
     assert run(tiny_bundle, folder) == 0
     (folder / "out" / "a" / "2.png.json").unlink()
     (folder / "out" / "b" / "3.png.json").write_text('{"image": "b/3.p')  # cut off by a full disk, say
-    kept = (folder / "out" / "a" / "0.png.json").stat().st_mtime_ns
+    (folder / "out" / "b" / "1.png.json").write_text("3")
+    kept = (folder / "out" / "a" / "4.png.json").stat().st_mtime_ns
     prompts = folder / "prompts.jsonl"
-    prompts.write_text(prompts.read_text().replace("[20, 34]", "[21, 34]"))  # image 4 is asked something else
+    assert prompts.read_text().count("[20, 30]") == 1  # of image 0, which is asked something else
+    prompts.write_text(prompts.read_text().replace("[20, 30]", "[21, 30]"))
     assert run(tiny_bundle, folder) == 0
-    changed = sum("21" in line for line in prompts.read_text().splitlines() if '"a/4.png"' in line)
-    assert f"{2 + changed} images segmented, {3 - changed} were done already" in capsys.readouterr().out
-    assert (folder / "out" / "a" / "0.png.json").stat().st_mtime_ns == kept
+    assert "4 images segmented, 1 were done already" in capsys.readouterr().out
+    assert (folder / "out" / "a" / "4.png.json").stat().st_mtime_ns == kept
+    assert results(folder / "out")["a/0.png"]["prompts"]["point_coords"] == [[21, 30]]
+
+
+def test_what_a_killed_writer_left_is_swept(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, 2)
+    left = folder / "out" / "a" / ".0.png.json.0123abcd.partial"
+    left.parent.mkdir(parents=True)
+    left.write_text("{")
+    assert run(tiny_bundle, folder) == 0
+    assert sorted(results(folder / "out")) == ["a/0.png", "b/1.png"]  # asserts that nothing else is there
+
+
+def test_a_full_disk_is_an_error_of_the_image(
+    tiny_bundle: Bundle, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path, 2)
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name == "0.png.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert run(tiny_bundle, folder) == 1
+    error = capsys.readouterr().err
+    assert "a/0.png: its results cannot be written (No space left on device)" in error
+    assert "1 of 2 images could not be segmented" in error
+    assert sorted(results(folder / "out")) == ["b/1.png"]
 
 
 def test_ctrl_c_keeps_what_is_done(
@@ -70,6 +101,9 @@ def test_results_of_other_settings_do_not_mix(tiny_bundle: Bundle, tmp_path: Pat
     assert run(tiny_bundle, folder) == 0
     assert run(tiny_bundle, folder, "--hq-token-only") == 1
     assert "has results of other settings" in capsys.readouterr().err
+    (folder / "out" / "settings.json").write_text("{")
+    assert run(tiny_bundle, folder) == 1
+    assert "settings.json: damaged" in capsys.readouterr().err
 
 
 def test_images_that_fail_are_named_and_the_others_done(tiny_bundle: Bundle, tmp_path: Path, capsys: Any) -> None:
@@ -109,7 +143,9 @@ def test_prompts_files_that_are_wrong(tmp_path: Path, text: str, complaint: str)
     ("options", "complaint"),
     [
         (["--box", "1,2,3,4"], "--box: for a single image"),
-        (["--workers", "0"], "--workers and --worker-cpus: expected more than 0"),
+        (["--ray", "local", "--workers", "0"], "--workers and --worker-cpus: expected more than 0"),
+        (["--workers", "2"], "--workers: for --ray"),
+        (["--worker-cpus", "1", "--worker-gpus", "0"], "--worker-cpus, --worker-gpus: for --ray"),
     ],
 )
 def test_options_that_do_not_go_together(

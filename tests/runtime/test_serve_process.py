@@ -60,11 +60,28 @@ def test_a_signal_lets_requests_in_flight_finish(tiny_bundle: Bundle, number: si
         over_http = pool.submit(send, http_port, "POST", "/v2/models/samhq/infer", body, headers)
         in_flight(http_port, 9)
         process.send_signal(number)
+        assert not all(answer.done() for answer in [*answers, over_http])  # or there was nothing to wait for
         assert all(len(answer.result().raw_output_contents[0]) == 24 * 4 for answer in answers)
         assert over_http.result()[0] == 200
         assert process.wait(20) == 0
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+def test_the_grace_period_ends(tiny_bundle: Bundle) -> None:
+    """Requests that take longer are cut off: the process ends soon after, though much of its queue is left."""
+    image = np.zeros((3000, 3000, 3), np.uint8)
+    request = grpc_request({"image": image, "box": BOXES.repeat(3, 0)}, ["iou_predictions"])
+    options = (*FREE_PORTS, "--grace-s", "0.2", "--timeout-s", "600")
+    with started(tiny_bundle.path, *options) as (process, http_port, port), ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(grpc_call, port, "ModelInfer", request, timeout=600) for _ in range(12)]
+        in_flight(http_port, 12)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(300) == 0
+        errors = [answer.exception() for answer in answers]
+    cut_off = [error for error in errors if error is not None]
+    assert len(cut_off) > 6
+    assert all(isinstance(error, grpc.RpcError) for error in cut_off)
 
 
 def in_flight(http_port: int, count: int) -> None:

@@ -13,7 +13,7 @@ from samhq_runtime.predictor import EncodedImage
 from samhq_runtime.serve.embedding_cache import EmbeddingCache
 from samhq_runtime.serve.errors import Reason, RequestError
 from samhq_runtime.serve.images import ImageSource
-from samhq_runtime.serve.scheduler import Batch, Job, Scheduler
+from samhq_runtime.serve.scheduler import Batch, BatchLimit, Job, Scheduler
 from samhq_runtime.serve.signature import PromptSet
 
 ENCODED = EncodedImage({}, (1, 1))
@@ -22,7 +22,7 @@ OPTIONS = {"multimask_output": True, "hq_token_only": False}
 
 def scheduler(*, max_bytes: int = 10, max_batch: int = 4, max_batch_pixels: int = 1000) -> Scheduler:
     cache = EmbeddingCache(max_bytes=max_bytes, entry_bytes=1)
-    return Scheduler(cache, max_batch=max_batch, max_batch_pixels=max_batch_pixels)
+    return Scheduler(cache, BatchLimit(max_batch, max_batch_pixels))
 
 
 def job(key: str, *, boxes: int = 1, points: int = 0, pixels: int = 1, left: float = 60, **options: bool) -> Job:

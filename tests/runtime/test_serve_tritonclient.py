@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from required import required
 from serving import Running, running
 
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.serve.messages import MESSAGES
 
-triton_http = pytest.importorskip("tritonclient.http", reason="the standard client: pip install 'tritonclient[all]'")
-triton_grpc = pytest.importorskip("tritonclient.grpc", reason="the standard client: pip install 'tritonclient[all]'")
+triton_http = required("tritonclient.http", install="samhq-export[triton]")
+triton_grpc = required("tritonclient.grpc", install="samhq-export[triton]")
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 BOX = np.array([[5, 6, 40, 50]], np.float32)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import export
+from required import missing, required
 from serving import grpc_call, grpc_request, http_body, send
 from triton_server import tritonserver
 
@@ -28,7 +32,7 @@ BOX = np.array([[5, 6, 40, 50], [1, 2, 30, 20]], np.float32)
 
 def configs(folder: Path) -> dict[str, Any]:
     """Every config.pbtxt, parsed with the official schema."""
-    schema = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="pip install 'tritonclient[grpc]'")
+    schema: Any = required("tritonclient.grpc.model_config_pb2", install="samhq-export[triton]")
     from google.protobuf import text_format
 
     files = folder.glob("*/config.pbtxt")
@@ -106,6 +110,33 @@ def test_impossible_options(options: dict[str, Any], complaint: str) -> None:
         TritonOptions(**options)
 
 
+def test_engines_become_plans(tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that stand for engines, through the official schema."""
+    bundle = Bundle(Path(shutil.copytree(tiny_bundle.path, tmp_path / "bundle")), tiny_bundle.manifest)
+    for graph in ("image_encoder", "mask_decoder"):
+        (bundle.path / f"{graph}.engine").write_text(graph)
+    monkeypatch.setattr(Bundle, "engine", lambda self, graph, providers: SimpleNamespace(file=f"{graph}.engine"))
+    write_repository(bundle, tmp_path / "models", TritonOptions(backend="tensorrt", device="gpu"))
+    parsed = configs(tmp_path / "models")
+    for graph in ("image_encoder", "mask_decoder"):
+        config = parsed[f"samhq_{graph}"]
+        assert (config.platform, config.backend) == ("tensorrt_plan", "")
+        assert config.instance_group[0].kind == config.instance_group[0].KIND_GPU
+        assert (tmp_path / "models" / f"samhq_{graph}" / "1" / "model.plan").read_text() == graph
+
+
+def test_the_exporter_writes_the_same_models(tiny_bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    write_repository(tiny_bundle, tmp_path / "models", TritonOptions())
+    export(tiny_checkpoint, tmp_path / "bundle", triton=tmp_path / "exported")
+    files = [path.relative_to(tmp_path / "models") for path in (tmp_path / "models").rglob("*") if path.is_file()]
+    assert len(files) >= 7, files
+    for file in files:
+        assert (tmp_path / "exported" / file).read_bytes() == (tmp_path / "models" / file).read_bytes(), file
+    with pytest.raises(ConfigError, match="has samhq_image_encoder"):
+        export(tiny_checkpoint, tmp_path / "second", triton=tmp_path / "exported")
+    assert not (tmp_path / "second").exists()
+
+
 def test_tensorrt_needs_engines(tiny_bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no engine of image_encoder; build it: samhq engine"):
         write_repository(tiny_bundle, tmp_path / "models", TritonOptions(backend="tensorrt"))
@@ -116,7 +147,7 @@ def test_tensorrt_needs_engines(tiny_bundle: Bundle, tmp_path: Path) -> None:
 def triton(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
     python = os.environ.get("SAMHQ_PYTRITON")
     if not python:
-        pytest.skip("SAMHQ_PYTRITON names no environment with nvidia-pytriton; see tests/triton_server.py")
+        missing("SAMHQ_PYTRITON names no environment with nvidia-pytriton; see tests/triton_server.py")
     folder = tmp_path_factory.mktemp("triton")
     write_repository(tiny_bundle, folder / "models", TritonOptions(device="cpu", response_cache=True))
     with tritonserver(Path(python), folder / "models", folder) as ports:
@@ -140,9 +171,12 @@ def test_a_real_server_gives_the_predictors_masks(
     expected = dict(zip(("masks", "iou_predictions", "low_res_logits"), results, strict=True))
     request = grpc_request({"image": IMAGE, **prompts}, list(expected), **options)
     response = grpc_call(triton[1], "ModelInfer", request)
-    for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
-        got = tensor_from_raw(output.name, output.datatype, output.shape, raw).data
-        np.testing.assert_allclose(got, expected[output.name], atol=1e-5)
+    pairs = zip(response.outputs, response.raw_output_contents, strict=True)
+    got = {o.name: tensor_from_raw(o.name, o.datatype, o.shape, raw).data for o, raw in pairs}
+    assert got.keys() == expected.keys()
+    np.testing.assert_array_equal(got["masks"], expected["masks"])
+    for name in ("iou_predictions", "low_res_logits"):
+        np.testing.assert_allclose(got[name], expected[name], atol=1e-5)
 
 
 def test_a_real_server_refuses_bad_requests_and_goes_on(triton: tuple[int, int], tiny_bundle: Bundle) -> None:

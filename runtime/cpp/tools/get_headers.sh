@@ -22,7 +22,8 @@ apt=(apt-get -q -o "Dir::Etc::sourcelist=$work/trixie.sources" -o Dir::Etc::sour
 "${apt[@]}" update
 (cd "$work" && "${apt[@]}" download libonnxruntime-dev)
 dpkg -x "$work"/libonnxruntime-dev_*.deb "$work/package"
-rm -rf "$folder"
-mkdir -p "$folder"
-mv "$work/package/usr/include/onnxruntime" "$folder/include"
-cp "$work/package/usr/share/doc/libonnxruntime-dev/copyright" "$folder/copyright"
+mkdir "$work/ready"
+mv "$work/package/usr/include/onnxruntime" "$work/ready/include"
+cp "$work/package/usr/share/doc/libonnxruntime-dev/copyright" "$work/ready/copyright"
+# One rename, so that the folder is complete or not there; somebody else may have been faster.
+mv -T "$work/ready" "$folder" 2>/dev/null || [ -f "$folder/include/onnxruntime_c_api.h" ]

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+from ..cli_options import provider_names
 from ..engine.progress import Bar, open_bar
 from .calibration_chart import CHART_NAME
 from .report import REPORT_NAME, Report
@@ -48,7 +49,7 @@ def add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--worst", type=int, default=6, metavar="N", help="worst cases to draw (default: 6)")
     command.add_argument(
         "--providers",
-        type=lambda text: tuple(text.split(",")),
+        type=provider_names,
         action="append",
         default=[],
         help="cpu, cuda, tensorrt, in order, or engine; repeat to measure every bundle under each (default: cpu)",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ..contract import Array
 from ..errors import ConfigError
@@ -13,6 +13,7 @@ from ..rle import encode_rle
 from .jobs import ImageJob
 
 _SETTINGS = "settings.json"
+_PARTIAL = ".partial"
 
 
 def result_path(output: Path, image: str) -> Path:
@@ -25,7 +26,13 @@ def is_done(output: Path, job: ImageJob) -> bool:
         content = json.loads(result_path(output, job.image).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(content.get("prompts") == dict(job.prompts))
+    return isinstance(content, dict) and content.get("prompts") == dict(job.prompts)
+
+
+def sweep(output: Path) -> None:
+    """Remove what killed writers left half-written; nobody may be writing there."""
+    for partial in output.rglob(f".*{_PARTIAL}"):
+        partial.unlink(missing_ok=True)
 
 
 def write_result(output: Path, job: ImageJob, masks: Array, iou_predictions: Array) -> None:
@@ -46,19 +53,28 @@ def write_failure(output: Path, job: ImageJob, message: str) -> None:
 
 
 def require_settings(output: Path, settings: dict[str, Any]) -> None:
-    """Results of different bundles or options do not mix: ConfigError if the folder has results of others."""
+    """Results of different bundles or options do not mix.
+
+    Raises:
+        ConfigError: the folder has results of others, or cannot be written.
+    """
     path = output / _SETTINGS
-    if path.exists():
+    try:
+        if not path.exists():
+            _write_json(path, settings)
+            return
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found != settings:
-            raise ConfigError(f"{output}: has results of other settings ({found}); choose another --output")
-        return
-    _write_json(path, settings)
+    except OSError as e:
+        raise ConfigError(f"{output}: cannot be written ({e.strerror or e}); choose another --output") from e
+    except ValueError as e:
+        raise ConfigError(f"{path}: damaged ({e}); remove it if all results are of these settings") from e
+    if found != settings:
+        raise ConfigError(f"{output}: has results of other settings ({found}); choose another --output")
 
 
 def _write_json(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex}{_PARTIAL}")  # process ids repeat on other nodes
     try:
         partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
         partial.replace(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,13 @@ _LOCAL = "local"
 
 
 def run(
-    jobs: Sequence[ImageJob], options: FleetOptions, *, address: str, workers: int, cpus: float, gpus: float
+    jobs: Sequence[ImageJob],
+    options: FleetOptions,
+    *,
+    address: str,
+    workers: int,
+    worker_cpus: float,
+    worker_gpus: float,
 ) -> Iterator[tuple[str, str]]:
     """Image and error message (or nothing) of every job, as they are done.
 
@@ -31,15 +38,15 @@ def run(
         options: how; folders must be shared by all nodes.
         address: of a Ray cluster; `local` starts one in this machine, `auto` finds the one that runs here.
         workers: actors.
-        cpus, gpus: what each actor takes; fractions are allowed.
+        worker_cpus, worker_gpus: what each actor takes; fractions are allowed.
 
     Raises:
         BackendUnavailable: no cluster at that address.
         ConfigError: the cluster can never have that many workers.
     """
-    _connect(address, needed_cpus=workers * cpus)
-    _require_room(workers, cpus, gpus)
-    threads = options.threads or max(1, int(cpus))
+    _connect(address, needed_cpus=workers * worker_cpus)
+    _require_room(workers, worker_cpus, worker_gpus)
+    threads = options.threads or max(1, int(worker_cpus))
     items = [{"image": job.image, "prompts": json.dumps(job.prompts)} for job in jobs]
     dataset = ray.data.from_items(items, override_num_blocks=max(1, min(len(items) // _BATCH, 4 * workers)))
     done = dataset.map_batches(
@@ -47,10 +54,8 @@ def run(
         fn_constructor_args=(replace(options, threads=threads),),
         batch_size=_BATCH,
         compute=ray.data.ActorPoolStrategy(size=workers),
-        num_cpus=cpus,
-        num_gpus=gpus,
-        max_restarts=-1,
-        max_task_retries=-1,
+        num_cpus=worker_cpus,
+        num_gpus=worker_gpus,
     )
     for row in done.iter_rows():
         yield row["image"], row["error"]
@@ -71,7 +76,7 @@ def _connect(address: str, *, needed_cpus: float) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address == _LOCAL:  # one CPU more than the actors take: Ray Data reads its input with it
-            ray.init(num_cpus=int(needed_cpus) + 1, include_dashboard=False, **quiet)
+            ray.init(num_cpus=math.ceil(needed_cpus) + 1, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as e:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
 
 from ..serve.http_server import make_app
 from ..serve.options import ServeOptions
@@ -33,34 +36,31 @@ def deployment(
         max_ongoing_requests=options.max_concurrency,
         graceful_shutdown_timeout_s=options.grace_s,
     )
+    @serve.ingress(_App(bundle, options))
     class Replica:
         def __init__(self) -> None:
-            self._service = Service(str(bundle), options)
-            self._app: Any = make_app(self._service)
-
-        async def __call__(self, request: Any) -> Any:
-            return await _asgi_response(self._app, request)
+            _server(bundle, options)  # before the first request asks for it
 
         def check_health(self) -> None:
-            if not self._service.ready:
+            if not _server(bundle, options)[0].ready:
                 raise RuntimeError("a worker of this replica has ended")
 
     return Replica.bind()  # type: ignore[attr-defined]
 
 
-async def _asgi_response(app: Any, request: Any) -> Any:
-    """What `app` answers to a Starlette request, as one response."""
-    from starlette.responses import Response
+@cache
+def _server(bundle: Path, options: ServeOptions) -> tuple[Service, Starlette]:
+    """Those of this process, which is a replica's."""
+    service = Service(str(bundle), options)
+    return service, make_app(service)
 
-    start: dict[str, Any] = {}
-    body: list[bytes] = []
 
-    async def send(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            start.update(message)
-        else:
-            body.append(message.get("body", b""))
+@dataclass(frozen=True)
+class _App:
+    """An ASGI application that can be sent to a replica, unlike the server it hands its requests to."""
 
-    await app(request.scope, request.receive, send)
-    headers = {name.decode(): value.decode() for name, value in start["headers"]}
-    return Response(b"".join(body), status_code=start["status"], headers=headers)
+    bundle: Path
+    options: ServeOptions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _server(self.bundle, self.options)[1](scope, receive, send)

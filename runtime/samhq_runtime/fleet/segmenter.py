@@ -43,6 +43,12 @@ class Segmenter:
         )
 
     def run(self, job: ImageJob) -> str:
+        try:
+            return self._run(job)
+        except OSError as e:
+            return f"its results cannot be written ({e.strerror or e})"
+
+    def _run(self, job: ImageJob) -> str:
         options = self._options
         try:
             self._predictor.set_image(read_image(options.images / job.image))

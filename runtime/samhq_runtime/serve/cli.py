@@ -6,6 +6,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
+from ..cli_options import provider_names
 from .options import ServeOptions
 
 _HELP = {
@@ -38,9 +39,7 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     serve.set_defaults(run=_serve)
     serve.add_argument("bundle", type=Path)
     serve.add_argument("--protocol", choices=("v2",), default="v2", help="the Open Inference Protocol (default: v2)")
-    serve.add_argument(
-        "--providers", type=lambda text: tuple(text.split(",")), default=("cpu",), help="cpu, cuda, tensorrt; in order"
-    )
+    serve.add_argument("--providers", type=provider_names, default=("cpu",), help="cpu, cuda, tensorrt; in order")
     serve.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
     for field in fields(ServeOptions):
         if field.name in _HELP:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from ..errors import SamHqError
+from ..errors import ImageError, PromptError, SamHqError
 
 
 class Reason(Enum):
@@ -28,7 +28,7 @@ class RequestError(SamHqError):
 
 
 def reason_of(error: BaseException) -> Reason:
-    """What an exception raised while serving a request means to the client."""
+    """What an exception raised while serving a request means to the client; a GPU that failed is no fault of its."""
     if isinstance(error, RequestError):
         return error.reason
-    return Reason.INVALID if isinstance(error, SamHqError) else Reason.INTERNAL
+    return Reason.INVALID if isinstance(error, (PromptError, ImageError)) else Reason.INTERNAL

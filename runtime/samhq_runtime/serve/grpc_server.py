@@ -7,15 +7,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from .. import __version__
 from ..errors import BackendUnavailable
 from .errors import Reason, RequestError, reason_of
 from .messages import MESSAGES, PACKAGE, SERVICE
+from .off_loop import off_loop
 from .service import MODEL_VERSION, Service
 from .signature import InferRequest, infer_request
 from .tensors import Tensor, raw_of, tensor_from_raw, tensor_from_values
+from .time_limit import time_limit
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +64,11 @@ class GrpcServer:
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._model_infer,
         }
         handlers = {name: _handler(name, answer) for name, answer in answers.items()}
+        handlers["ModelInfer"] = _infer_handler(self._model_infer)
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(f"{PACKAGE}.{SERVICE}", handlers)])
-        address = f"{options.host}:{options.grpc_port}"
+        address = options.address(options.grpc_port)
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as e:
@@ -78,7 +81,7 @@ class GrpcServer:
         await self._server.stop(self._service.options.grace_s)
 
     async def _server_live(self, request: Any) -> Any:
-        return MESSAGES["ServerLiveResponse"](live=True)
+        return MESSAGES["ServerLiveResponse"](live=self._service.live)
 
     async def _server_ready(self, request: Any) -> Any:
         return MESSAGES["ServerReadyResponse"](ready=self._service.ready)
@@ -94,21 +97,26 @@ class GrpcServer:
         self._service.require_model(request.name, request.version)
         return MESSAGES["ModelMetadataResponse"](**self._service.metadata())
 
-    async def _model_infer(self, request: Any) -> Any:
+    async def _model_infer(self, context: aio.ServicerContext) -> bytes:
         with self._service.admitted("grpc"):
-            self._service.require_model(request.model_name, request.model_version)
-            tensors = await self._service.infer(_infer_request(request))
-            return _infer_response(request, tensors)
+            body = await self._body(context)
+            message, request = await off_loop(len(body), lambda: _read(body))
+            self._service.require_model(message.model_name, message.model_version)
+            tensors = await self._service.infer(request)
+            size = sum(tensor.nbytes for tensor in tensors)
+            return await off_loop(size, lambda: _infer_response(message, tensors).SerializeToString())
+
+    async def _body(self, context: aio.ServicerContext) -> bytes:
+        with time_limit(self._service.options.timeout_s, "the request did not arrive in time"):
+            body = await context.read()
+        if not isinstance(body, bytes):
+            raise RequestError("got a call without a message, expected a ModelInferRequest")
+        return body
 
 
 def _handler(name: str, answer: Callable[[Any], Awaitable[Any]]) -> grpc.RpcMethodHandler:
     async def call(request: Any, context: aio.ServicerContext) -> Any:
-        try:
-            return await answer(request)
-        except Exception as e:
-            if reason_of(e) is Reason.INTERNAL:
-                log.exception("%s failed", name)
-            return await context.abort(CODES[reason_of(e)], _message(e))
+        return await _or_abort(name, context, answer(request))
 
     return grpc.unary_unary_rpc_method_handler(
         call,
@@ -117,8 +125,37 @@ def _handler(name: str, answer: Callable[[Any], Awaitable[Any]]) -> grpc.RpcMeth
     )
 
 
+def _infer_handler(answer: Callable[[aio.ServicerContext], Awaitable[bytes]]) -> grpc.RpcMethodHandler:
+    """Looks at a call before its body is received, and takes and returns bytes: large ones are not parsed on the loop.
+
+    To the client a stream of one message is what a single message is.
+    """
+
+    async def call(requests: Any, context: aio.ServicerContext) -> Any:
+        return await _or_abort("ModelInfer", context, answer(context))
+
+    return grpc.stream_unary_rpc_method_handler(call)
+
+
+async def _or_abort(name: str, context: aio.ServicerContext, answer: Awaitable[Any]) -> Any:
+    try:
+        return await answer
+    except Exception as e:
+        if reason_of(e) is Reason.INTERNAL:
+            log.exception("%s failed", name)
+        return await context.abort(CODES[reason_of(e)], _message(e))
+
+
 def _message(error: Exception) -> str:
     return "internal error; the server's log has it" if reason_of(error) is Reason.INTERNAL else str(error)
+
+
+def _read(body: bytes) -> tuple[Any, InferRequest]:
+    try:
+        message = MESSAGES["ModelInferRequest"].FromString(body)
+    except DecodeError as e:
+        raise RequestError(f"not a ModelInferRequest ({e})") from e
+    return message, _infer_request(message)
 
 
 def _infer_request(request: Any) -> InferRequest:

@@ -16,9 +16,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .. import __version__
-from ..errors import BackendUnavailable, SamHqError
+from ..errors import BackendUnavailable, ImageError, PromptError, SamHqError
 from .errors import Reason, RequestError, reason_of
 from .http_codec import HEADER_LENGTH, read_request, write_response
+from .off_loop import off_loop
+from .options import ServeOptions
 from .service import MODEL_VERSION, Service
 
 STATUS = {
@@ -47,7 +49,11 @@ def make_app(service: Service) -> Starlette:
             *(Route(f"{path}/infer", http.infer, methods=["POST"]) for path in (model, versioned)),
             Route("/metrics", http.metrics),
         ],
-        exception_handlers={SamHqError: _refused, HTTPException: _no_such_route, Exception: _broken},
+        exception_handlers={
+            **dict.fromkeys((RequestError, PromptError, ImageError), _refused),
+            HTTPException: _no_such_route,
+            Exception: _broken,
+        },
     )
 
 
@@ -56,7 +62,7 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, service: Service) -> None:
         options = service.options
-        self._socket = _listen(options.host, options.http_port)
+        self._socket = _listen(options)
         self.port: int = self._socket.getsockname()[1]
         super().__init__(
             uvicorn.Config(
@@ -88,7 +94,7 @@ class _Http:
         return _json({"name": "samhq", "version": __version__, "extensions": ["binary_tensor_data"]})
 
     async def live(self, request: Request) -> Response:
-        return _json({"live": True})
+        return _json({"live": self._service.live}, status=200 if self._service.live else 503)
 
     async def ready(self, request: Request) -> Response:
         return _json({"ready": self._service.ready}, status=200 if self._service.ready else 503)
@@ -118,10 +124,11 @@ class _Http:
 
     async def _answer(self, request: Request) -> tuple[bytes, int]:
         body = await self._body(request)
-        parsed = await asyncio.to_thread(read_request, body, request.headers.get(HEADER_LENGTH))
+        parsed = await off_loop(len(body), lambda: read_request(body, request.headers.get(HEADER_LENGTH)))
         tensors = await self._service.infer(parsed.infer)
         name = self._service.options.model_name
-        return await asyncio.to_thread(write_response, parsed, tensors, model=name, version=MODEL_VERSION)
+        size = sum(tensor.nbytes for tensor in tensors)
+        return await off_loop(size, lambda: write_response(parsed, tensors, model=name, version=MODEL_VERSION))
 
     def _require_model(self, request: Request) -> None:
         self._service.require_model(request.path_params["model"], request.path_params.get("version", ""))
@@ -157,12 +164,13 @@ class _Http:
             await asyncio.wait_for(read(), self._service.options.timeout_s)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _listen(options: ServeOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((options.host, options.http_port), family=family, backlog=1024)
     except (OSError, OverflowError) as e:
-        raise BackendUnavailable(f"{host}:{port}: cannot listen there for HTTP ({e}); choose --http-port") from e
+        address = options.address(options.http_port)
+        raise BackendUnavailable(f"{address}: cannot listen there for HTTP ({e}); choose --http-port") from e
 
 
 def _json(content: object, *, status: int = 200) -> Response:

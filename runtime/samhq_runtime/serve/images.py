@@ -38,13 +38,28 @@ def image_of(request: InferRequest, *, max_pixels: int) -> ImageSource:
         source = ImageSource(digest.digest(), image.shape[0] * image.shape[1], lambda: image)
     else:
         encoded = _one_element(request)
-        source = ImageSource(sha256(encoded).digest(), count_pixels(encoded), lambda: decode_image(encoded))
+        key = sha256(encoded).digest()
+        source = ImageSource(key, _pixels_of(key, encoded), lambda: decode_image(encoded))
     if source.pixels > max_pixels:
         raise RequestError(
             f"image: got {source.pixels / 1e6:.1f} megapixels, expected at most {max_pixels / 1e6:g}",
             reason=Reason.TOO_LARGE,
         )
     return source
+
+
+_pixels: dict[bytes, int] = {}  # by the hash of the file: opening it costs more than all else about a known image
+_PIXELS_KEPT = 4096
+
+
+def _pixels_of(key: bytes, encoded: bytes) -> int:
+    count = _pixels.get(key)
+    if count is None:  # two threads may both count; `clear` in between takes nothing from either
+        count = count_pixels(encoded)
+        if len(_pixels) >= _PIXELS_KEPT:
+            _pixels.clear()
+        _pixels[key] = count
+    return count
 
 
 def _one_element(request: InferRequest) -> bytes:

@@ -68,5 +68,5 @@ def _greeting(service: Service, http_port: int, grpc_port: int) -> str:
     options, manifest = service.options, service.bundle.manifest
     return (
         f"{options.model_name} ({manifest.variant}, {manifest.precision}): "
-        f"http://{options.host}:{http_port}/v2, gRPC {options.host}:{grpc_port}"
+        f"http://{options.address(http_port)}/v2, gRPC {options.address(grpc_port)}"
     )

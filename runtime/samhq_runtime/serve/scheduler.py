@@ -37,6 +37,18 @@ class Batch:
         return self.jobs[0].image
 
 
+@dataclass(frozen=True)
+class BatchLimit:
+    """The most that one decoder call takes: prompts, and pixels of logits of the original size."""
+
+    prompts: int
+    pixels: int
+
+    def prompts_of(self, image_pixels: int) -> int:
+        """How many prompts for an image of that many pixels; one always fits."""
+        return max(1, min(self.prompts, self.pixels // image_pixels))
+
+
 class Scheduler:
     """A queue in order of arrival. A batch is the first job that can start and all later ones that fit in with it.
 
@@ -44,10 +56,9 @@ class Scheduler:
     by one worker at a time; jobs for it wait while others are served. Thread-safe.
     """
 
-    def __init__(self, cache: EmbeddingCache, *, max_batch: int, max_batch_pixels: int) -> None:
+    def __init__(self, cache: EmbeddingCache, limit: BatchLimit) -> None:
+        self.limit = limit
         self._cache = cache
-        self._max_batch = max_batch
-        self._max_batch_pixels = max_batch_pixels
         self._jobs: list[Job] = []
         self._encoding: set[bytes] = set()
         self._closed = False
@@ -96,7 +107,7 @@ class Scheduler:
 
     def _together(self, first: Job) -> list[Job]:
         jobs: list[Job] = []
-        room = min(self._max_batch, self._max_batch_pixels // first.image.pixels)
+        room = self.limit.prompts_of(first.image.pixels)
         for job in self._jobs:
             if job.image.key == first.image.key and job.prompts.kind == first.prompts.kind:
                 room -= len(job.prompts)

@@ -14,17 +14,18 @@ from ..contract import IMAGE_ENCODER, ModelSizes
 from ..predictor import Predictor
 from .embedding_cache import EmbeddingCache
 from .errors import Reason, RequestError, reason_of
-from .images import image_of
 from .metrics import Metrics
+from .off_loop import off_loop
 from .options import ServeOptions
-from .scheduler import Job, Scheduler
-from .signature import InferRequest, answer, model_inputs, model_outputs, read_prompts, require_inputs
+from .requests import MEGA, read_infer
+from .scheduler import BatchLimit, Job, Scheduler
+from .signature import InferRequest, answer, answer_bytes, model_inputs, model_outputs
 from .tensors import Tensor
+from .time_limit import time_limit
 from .worker import Worker
 
 MODEL_VERSION = "1"
-_MEGA = 1_000_000
-_BATCH_PIXELS = 64 * _MEGA  # logits of the original size that one decoder call may make: 256 MB
+_BATCH_PIXELS = 64 * MEGA  # logits of the original size that one decoder call may make: 256 MB
 
 
 class Service:
@@ -37,17 +38,10 @@ class Service:
         self.metrics = Metrics()
         self._in_flight = 0
         self._draining = False
-        cache = EmbeddingCache(max_bytes=options.cache_mb * _MEGA, entry_bytes=_encoded_bytes(self.bundle))
-        limits = {"max_batch": options.max_batch, "max_batch_pixels": _BATCH_PIXELS}
-        self.scheduler = Scheduler(cache, **limits)
+        cache = EmbeddingCache(max_bytes=options.cache_mb * MEGA, entry_bytes=_encoded_bytes(self.bundle))
+        self.scheduler = Scheduler(cache, BatchLimit(options.max_batch, _BATCH_PIXELS))
         self._workers = [
-            Worker(
-                Predictor(self.bundle, providers=options.providers, threads=options.threads, hq_token=options.hq_token),
-                self.scheduler,
-                self.metrics,
-                **limits,
-            )
-            for _ in range(options.workers)
+            Worker(_predictor(self.bundle, options), self.scheduler, self.metrics) for _ in range(options.workers)
         ]
         for worker in self._workers:
             worker.start()
@@ -60,8 +54,13 @@ class Service:
         return self.bundle.manifest.sizes
 
     @property
+    def live(self) -> bool:
+        """Whether every worker runs; a server that lost one is to be started again."""
+        return all(worker.is_alive() for worker in self._workers)
+
+    @property
     def ready(self) -> bool:
-        return not self._draining and all(worker.is_alive() for worker in self._workers)
+        return not self._draining and self.live
 
     def metadata(self) -> dict[str, object]:
         """Of the model, in the protocol's words."""
@@ -113,15 +112,11 @@ class Service:
             SamHqError: the request is malformed, too big, or was not answered in time.
         """
         start = time.monotonic()
-        job = await asyncio.to_thread(self._job, request, start + self.options.timeout_s)
+        job = await off_loop(request.nbytes, lambda: self._job(request, start + self.options.timeout_s))
         self.scheduler.submit(job)
-        try:
-            left = job.deadline - time.monotonic()
-            result = await asyncio.wait_for(asyncio.wrap_future(job.future), timeout=left)
-        except asyncio.TimeoutError as e:  # TimeoutError itself from Python 3.11 on
-            message = f"not answered within {self.options.timeout_s:g} s"
-            raise RequestError(message, reason=Reason.TIMEOUT) from e
-        tensors = await asyncio.to_thread(answer, result, request.outputs)
+        with time_limit(job.deadline - time.monotonic(), f"not answered within {self.options.timeout_s:g} s"):
+            result = await asyncio.wrap_future(job.future)
+        tensors = await off_loop(answer_bytes(result, request.outputs), lambda: answer(result, request.outputs))
         self.metrics.request_seconds.observe(time.monotonic() - start)
         return tensors
 
@@ -137,17 +132,18 @@ class Service:
             worker.join()
 
     def _job(self, request: InferRequest, deadline: float) -> Job:
-        options = self.options
-        require_inputs(request)
-        prompts = read_prompts(request, self.sizes, max_prompts=options.max_prompts)
-        image = image_of(request, max_pixels=options.max_image_mp * _MEGA)
-        if len(prompts) * image.pixels > options.max_mask_mp * _MEGA:
-            raise RequestError(
-                f"masks: {len(prompts)} of {image.pixels / _MEGA:.1f} megapixels, expected at most "
-                f"{options.max_mask_mp} megapixels a request; ask for fewer at once",
-                reason=Reason.TOO_LARGE,
-            )
+        prompts, image = read_infer(request, self.sizes, self.options)
         return Job(image, prompts, deadline)
+
+
+def _predictor(bundle: Bundle, options: ServeOptions) -> Predictor:
+    return Predictor(
+        bundle,
+        providers=options.providers,
+        threads=options.threads,
+        hq_token=options.hq_token,
+        prompts_per_call=options.max_batch,
+    )
 
 
 def _encoded_bytes(bundle: Bundle) -> int:

@@ -35,6 +35,11 @@ class InferRequest:
     outputs: Sequence[str]
     parameters: Mapping[str, Any]
 
+    @property
+    def nbytes(self) -> int:
+        """Of all inputs."""
+        return sum(tensor.nbytes for tensor in self.inputs.values())
+
 
 def infer_request(inputs: Sequence[Tensor], outputs: Sequence[str], parameters: Mapping[str, Any]) -> InferRequest:
     """RequestError if an input or output is named twice."""
@@ -94,6 +99,9 @@ _ENCODERS: dict[str, Callable[[Segmentation], Array]] = {
     "low_res_logits": lambda s: s.low_res_logits,
     "original_hw": lambda s: np.array(s.masks.shape[-2:], np.int64),
 }
+
+_COMPRESSED = {"masks_rle", "masks_png"}
+_COMPRESSION_COST = 50
 
 
 def model_inputs(sizes: ModelSizes) -> tuple[TensorInfo, ...]:
@@ -164,6 +172,12 @@ def join(prompts: Sequence[PromptSet]) -> PromptSet:
 def answer(result: Segmentation, outputs: Sequence[str]) -> list[Tensor]:
     """The tensors asked for, in that order."""
     return [Tensor(name, _ENCODERS[name](result)) for name in outputs or DEFAULT_OUTPUTS]
+
+
+def answer_bytes(result: Segmentation, outputs: Sequence[str]) -> int:
+    """What making the answer goes through, in bytes; compressing counts as many times as it is slower than copying."""
+    times = _COMPRESSION_COST if set(outputs) & _COMPRESSED else 1
+    return times * (result.masks.nbytes + result.low_res_logits.nbytes)
 
 
 def _batched(array: Array, rank: int, batch: int) -> Array:

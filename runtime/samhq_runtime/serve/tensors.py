@@ -43,6 +43,11 @@ class Tensor:
     def datatype(self) -> str:
         return BYTES if self.data.dtype == object else _DATATYPE_OF[self.data.dtype.name]
 
+    @property
+    def nbytes(self) -> int:
+        """Of the values, without the lengths that go before elements of BYTES."""
+        return sum(map(len, self.data.ravel())) if self.data.dtype == object else self.data.nbytes
+
 
 def bytes_array(items: Sequence[bytes]) -> Array:
     """(n,) array of dtype object; numpy alone would make fixed-width strings and strip trailing zeros."""

@@ -19,15 +19,11 @@ from .signature import PromptSet, Segmentation, join
 class Worker(threading.Thread):
     """Serves batches until the scheduler closes; an error fails the requests of its batch and nothing else."""
 
-    def __init__(
-        self, predictor: Predictor, scheduler: Scheduler, metrics: Metrics, *, max_batch: int, max_batch_pixels: int
-    ) -> None:
+    def __init__(self, predictor: Predictor, scheduler: Scheduler, metrics: Metrics) -> None:
         super().__init__(name="samhq-worker", daemon=True)
         self._predictor = predictor
         self._scheduler = scheduler
         self._metrics = metrics
-        self._max_batch = max_batch
-        self._max_batch_pixels = max_batch_pixels
 
     def run(self) -> None:
         while (batch := self._scheduler.take()) is not None:
@@ -62,7 +58,7 @@ class Worker(threading.Thread):
 
     def _predict(self, prompts: PromptSet, pixels: int) -> Segmentation:
         """All prompts, in as many calls as keep the logits of the original size within bounds."""
-        rows = max(1, min(self._max_batch, self._max_batch_pixels // pixels))
+        rows = self._scheduler.limit.prompts_of(pixels)
         parts = [self._call(prompts, slice(i, i + rows)) for i in range(0, len(prompts), rows)]
         masks, iou_predictions, low_res_logits = (
             np.concatenate(p) if len(p) > 1 else p[0] for p in zip(*parts, strict=True)

@@ -15,20 +15,14 @@ from ..contract import Array, GraphSpec
 from ..errors import BackendUnavailable, SamHqError
 from ..manifest import read_manifest
 from ..predictor import Predictor
-from ..serve.images import image_of
-from ..serve.signature import (
-    InferRequest,
-    PromptSet,
-    Segmentation,
-    answer,
-    infer_request,
-    read_prompts,
-    require_inputs,
-)
+from ..serve.errors import Reason, reason_of
+from ..serve.options import ServeOptions
+from ..serve.requests import read_infer
+from ..serve.signature import InferRequest, Segmentation, answer, infer_request
 from ..serve.tensors import Tensor
 
-_MAX_PROMPTS = 256
-_MAX_PIXELS = 100_000_000
+_LIMITS = ServeOptions()  # those of `samhq serve`
+_CLIENTS_FAULT = (Reason.INVALID, Reason.TOO_LARGE)
 
 
 class TritonPythonModel:
@@ -51,13 +45,13 @@ class TritonPythonModel:
             parsed = _parse(request)
             tensors = answer(self._segment(parsed), parsed.outputs)
         except SamHqError as e:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(e), pb_utils.TritonError.INVALID_ARG))
+            code = pb_utils.TritonError.INVALID_ARG if reason_of(e) in _CLIENTS_FAULT else pb_utils.TritonError.INTERNAL
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(e), code))
         return pb_utils.InferenceResponse([pb_utils.Tensor(tensor.name, tensor.data) for tensor in tensors])
 
     def _segment(self, request: InferRequest) -> Segmentation:
-        require_inputs(request)
-        prompts: PromptSet = read_prompts(request, self._predictor.bundle.manifest.sizes, max_prompts=_MAX_PROMPTS)
-        self._predictor.set_image(image_of(request, max_pixels=_MAX_PIXELS).read())
+        prompts, image = read_infer(request, self._predictor.bundle.manifest.sizes, _LIMITS)
+        self._predictor.set_image(image.read())
         arguments: dict[str, Any] = dict(prompts.arrays)
         return Segmentation(*self._predictor.predict(**arguments, **prompts.options))
 
