@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: "slow" not in item.keywords)  # the longest first, so that no worker waits at the end
     if config.getoption("--run-slow"):
         return
     skip = pytest.mark.skip(reason="full-size model; give --run-slow")
