@@ -57,11 +57,11 @@ def linked_subfolder(bundle: Path) -> None:
 
 
 def cut(part: float) -> Callable[[Path], None]:
-    """The decoder's first `part`, with a hash that fits."""
+    """The first `part` of the decoder that a CPU runs, with a hash that fits."""
 
     def tamper(bundle: Path) -> None:
-        data = (bundle / "mask_decoder.onnx").read_bytes()
-        (bundle / "mask_decoder.onnx").write_bytes(data[: int(part * len(data))])
+        data = (bundle / "mask_decoder.cpu.onnx").read_bytes()
+        (bundle / "mask_decoder.cpu.onnx").write_bytes(data[: int(part * len(data))])
         rehash(bundle)
 
     return tamper
