@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 from .scene import Scene
 
 _ROOT = Path(__file__).parents[2]
+_PAUSE = 0.3  # seconds; idle threads of the one before spin for a while, on cores that the next one needs
 _PATHS = [str(_ROOT / name) for name in ("benchmarks", "runtime", "exporter", "tests")]
 
 
@@ -106,6 +108,7 @@ def duel(contenders: Sequence[Contender], *, rounds: int, calls: int, warm_ups: 
         contender.run(warm_ups, warm_up=True)
     for _ in range(rounds):
         for contender in contenders:
+            time.sleep(_PAUSE)
             contender.run(calls)
 
 
