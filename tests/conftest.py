@@ -46,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     official.required = config.getoption("--run-slow")
+    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist would put the long files of few tests last
+        config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -24,6 +24,7 @@ from samhq_runtime.bundle import Bundle
 from samhq_runtime.evaluation.metrics import iou
 
 FP16_MASK_IOU = 0.99
+ROUND_TRIP_IOU = 0.9998  # the first answers differ already, by rounding
 
 
 def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[np.uint8]]) -> None:
@@ -41,17 +42,17 @@ def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[
                 corrected = prompts_for(image, "points", low_res)
                 expected = official_predictions(reference, {**corrected, "mask_input": expected[2]}, **options)
                 got = predictor.predict(**corrected, mask_input=got[2], return_logits=True, **options)
-                assert_same_answer(got, expected, f"{name}, {kind}, then its mask, {options}")
+                assert_same_answer(got, expected, f"{name}, {kind}, then its mask, {options}", least=ROUND_TRIP_IOU)
 
 
-def assert_same_answer(got: tuple[Any, ...], expected: tuple[Any, ...], case: str) -> None:
+def assert_same_answer(got: tuple[Any, ...], expected: tuple[Any, ...], case: str, *, least: float = MASK_IOU) -> None:
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.shape == theirs.shape, case
         span = max(float(np.ptp(theirs)), 1e-2)
         assert np.abs(ours - theirs).max() <= RELATIVE_ERROR * span, case
     masks, official_masks = got[0] > 0, expected[0] > 0
     differing = int((masks != official_masks).sum())  # one pixel of a small mask costs more than the tolerance
-    assert iou(masks, official_masks) >= MASK_IOU or differing <= 1, (case, differing)
+    assert iou(masks, official_masks) >= least or differing <= 1, (case, differing)
 
 
 def official_predictor(arch: Architecture, state: dict[str, torch.Tensor]) -> Any:
@@ -103,6 +104,7 @@ def test_fp16_keeps_the_masks_of_every_prompt(demo_bundle_fp16: Bundle) -> None:
     assert not {case: value for case, value in ious.items() if value < FP16_MASK_IOU}
 
 
+@pytest.mark.slow
 def test_vit_b_with_random_weights(tmp_path: Path) -> None:
     sam = import_official().sam_model_registry["vit_b"]()
     randomise(sam, seed=2)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -70,49 +70,40 @@ def test_nothing_is_raised_through_the_builder() -> None:
     assert monitor.step_complete("build", 0) is True
 
 
-@pytest.fixture
-def python_handles_sigint() -> Iterator[None]:
-    """As in a foreground process: a shell starts background jobs, such as some CI runs, with SIGINT ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+INTERRUPTED = """
+import os, signal, threading
+from samhq_runtime.engine.progress import run_interruptible
+
+class Interrupted(Exception):
+    pass
+
+def raise_it(number, frame):
+    raise Interrupted
+
+def work():
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.wait(10)
+    ended.append(True)
+
+signal.signal(signal.SIGINT, {handler})
+stop, ended = threading.Event(), []
+try:
+    run_interruptible(work, stop)
+except {error}:
+    print("interrupted after the end:", ended)
+"""
 
 
-@pytest.mark.usefixtures("python_handles_sigint")
-def test_ctrl_c_waits_for_the_build_to_stop() -> None:
-    stop, ended = threading.Event(), []
-
-    def work() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(10)
-        ended.append(True)
-
-    with pytest.raises(KeyboardInterrupt):
-        run_interruptible(work, stop)
-    assert ended == [True]
-
-
-@pytest.mark.usefixtures("python_handles_sigint")
-def test_ctrl_c_with_a_handler_of_the_programs_own() -> None:
-    """It raises in the thread that waits; the build is stopped and waited for all the same."""
-
-    class Interrupted(Exception):
-        pass
-
-    def raise_it(number: int, frame: object) -> None:
-        raise Interrupted
-
-    stop, ended = threading.Event(), []
-
-    def work() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(10)
-        ended.append(True)
-
-    signal.signal(signal.SIGINT, raise_it)
-    with pytest.raises(Interrupted):
-        run_interruptible(work, stop)
-    assert ended == [True]
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [("signal.default_int_handler", "KeyboardInterrupt"), ("raise_it", "Interrupted")],  # the second is a program's own
+)
+def test_ctrl_c_waits_for_the_build_to_stop(handler: str, error: str) -> None:
+    """In a process of its own: a signal that goes astray ends the one it hits."""
+    code = INTERRUPTED.format(handler=handler, error=error)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert child.stdout == "interrupted after the end: [True]\n", child.stderr
 
 
 def test_results_and_errors_pass_through() -> None:
