@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ..bundle import Bundle, load_bundle
@@ -102,7 +103,9 @@ def _build_all(
         for name, entry in graphs.items():
             start, path = time.perf_counter(), folder / name
             with progress(f"{name} for {tensorrt}") as show:
-                graph = parse_graph(tensorrt, bundle.path / entry.file, entry.spec)
+                # In a thread too: an exception inside the parser's callbacks, Ctrl-C's too, would be swallowed.
+                parse = partial(parse_graph, tensorrt, bundle.path / entry.file, entry.spec)
+                graph = run_interruptible(parse, threading.Event())
                 _build(graph, profiles[name], options, cache, path, show, notice)
             key = _key(name, tensorrt.flavour)
             staged[key] = _staged(bundle, graph, entry, profiles[name], options, path)
