@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from markers import require_markers, write_between_markers
 
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.calibration import calibration_set
@@ -41,11 +42,11 @@ from samhq_runtime.contract import IMAGE_ENCODER, ModelSizes, image_encoder_spec
 from samhq_runtime.session import open_session
 from samhq_runtime.tables import format_table
 
-_BEGIN, _END = "<!-- precision: begin -->", "<!-- precision: end -->"
-
 
 def main() -> None:
     options = _parse()
+    if options.docs:
+        require_markers(options.docs, "precision")
     with tempfile.TemporaryDirectory() as folder:
         if options.time is None:
             result: Any = quality(Path(folder), scenes=options.scenes, rules=options.clipping)
@@ -57,7 +58,8 @@ def main() -> None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(result, indent=2) + "\n")
     if options.docs:
-        update_docs(options.docs, result)
+        said = f"Demo model, {result[0]['objects']} objects per kind of prompt:"
+        write_between_markers(options.docs, "precision", f"{said}\n\n{report(result)}")
 
 
 def quality(folder: Path, *, scenes: int, rules: list[str]) -> list[dict[str, Any]]:
@@ -146,15 +148,6 @@ def report(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return format_table(("precision", "box mean", "box min", "point mean", "point min", "graphs"), lines)
-
-
-def update_docs(docs: Path, rows: list[dict[str, Any]]) -> None:
-    before, _, rest = docs.read_text(encoding="utf-8").partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    if not after:
-        raise SystemExit(f"{docs}: expected {_BEGIN} and {_END} in it")
-    said = f"Demo model, {rows[0]['objects']} objects per kind of prompt:"
-    docs.write_text(f"{before}{_BEGIN}\n{said}\n\n{report(rows)}\n{_END}{after}", encoding="utf-8")
 
 
 def _parse() -> argparse.Namespace:
