@@ -76,7 +76,7 @@ def test_input_sizes_of_other_weights_are_measured_again(benchmarks: None, tmp_p
 
 def test_parity_rows_of_other_libraries_are_measured_again(parity: ModuleType, tmp_path: Path) -> None:
     case = parity.Case("demo", parity.TRAINED, "hadamard")
-    figures = {"logits": 1e-6, "iou_predictions": 1e-6, "mask_iou": 1.0, "predictions": 1}
+    figures = {"logits": 1e-6, "iou_predictions": 1e-6, "mask_iou": 1.0, "exact_mask_iou": 1.0, "predictions": 1}
     row = {**vars(case), **figures, "checkpoint_sha256": sha256_of(DEMO_CHECKPOINT), "versions": parity.versions()}
     for changes, kept in (({}, [case]), ({"versions": {}}, []), ({"checkpoint_sha256": "other"}, [])):
         (tmp_path / "r.json").write_text(json.dumps({"rows": [{**row, **changes}]}))
@@ -87,14 +87,15 @@ def test_parity_rows_of_other_libraries_are_measured_again(parity: ModuleType, t
     ("changes", "broken"),
     [
         ({}, 0),
-        ({"mask_iou": 0.99971, "differing_pixels": 2}, 1),
-        ({"mask_iou": 0.9998, "differing_pixels": 1}, 0),
+        ({"mask_iou": 0.9998}, 0),
+        ({"exact_mask_iou": 0.99971, "exact_differing_pixels": 2}, 1),
+        ({"exact_mask_iou": 0.9998, "exact_differing_pixels": 1}, 0),
         ({"logits": 2e-3}, 1),
         ({"iou_predictions": float("nan")}, 1),
     ],
 )
 def test_parity_beyond_the_tolerances(parity: ModuleType, changes: dict[str, float], broken: int) -> None:
-    row = {"logits": 1e-6, "iou_predictions": 1e-6, "mask_iou": 1.0, **changes}
+    row = {"logits": 1e-6, "iou_predictions": 1e-6, "exact_mask_iou": 1.0, **changes}
     assert len(parity.breaches({parity.CASES[0]: row})) == broken
 
 

@@ -18,6 +18,8 @@ from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, C
 from samhq_runtime.session import open_session
 
 ov = pytest.importorskip("openvino", reason="openvino is not installed")
+from samhq_runtime.session.openvino_positions import positions_as_bias  # noqa: E402
+
 ATOL_OF_RANGE = 1e-4  # float32 in another order of summation
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
 
@@ -115,6 +117,34 @@ def test_int8_graphs(tiny_checkpoint: Path, tmp_path: Path) -> None:
     with bundle.open(IMAGE_ENCODER) as expected, bundle.open(IMAGE_ENCODER, providers=("openvino",)) as session:
         feeds = {"input_image": image}
         assert close(session(feeds)["image_embeddings"], expected(feeds)["image_embeddings"], 0.05)
+
+
+def test_positions_become_a_bias_in_every_attention_of_the_encoder(bundle: Bundle) -> None:
+    graph = bundle.path / bundle.manifest.graphs[IMAGE_ENCODER].file
+    model = ov.Core().read_model(graph)
+    softmaxes = [op for op in model.get_ops() if op.get_type_name() == "Softmax"]
+    assert positions_as_bias(model) == len(softmaxes) > 0
+    assert positions_as_bias(model) == 0
+
+
+def test_keys_that_are_not_one_hot_are_left_alone(tiny_bundle: Bundle) -> None:
+    model = ov.Core().read_model(tiny_bundle.path / tiny_bundle.manifest.graphs[IMAGE_ENCODER].file)
+    broadcasts = [op.input(0) for op in model.get_ops() if op.get_type_name() == "Broadcast"]
+    onehots = [port for port in broadcasts if len(port.get_partial_shape()) == 4]
+    assert onehots
+    for port in onehots:
+        swapped = port.get_source_output().get_node().data[..., ::-1].copy()
+        port.replace_source_output(ov.op.Constant(swapped).output(0))
+    assert positions_as_bias(model) == 0
+
+
+def test_several_images_are_encoded_in_turn(demo_bundle: Bundle) -> None:
+    side = demo_bundle.manifest.sizes.image_size
+    images = np.random.default_rng(0).standard_normal((3, 3, side, side), dtype=np.float32)
+    with demo_bundle.open(IMAGE_ENCODER) as expected, demo_bundle.open(IMAGE_ENCODER, providers=("openvino",)) as got:
+        feeds = {"input_image": images}
+        for name, value in expected(feeds).items():
+            assert close(got(feeds)[name], value)
 
 
 def test_damaged_or_other_graph(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         grid = arch.embedding_size
         self.early_index = arch.global_attn_indexes[0]
-        self.patch_embed = PatchEmbed(arch.patch_size, arch.encoder_dim)
+        self.patch_embed = PatchEmbed(arch.patch_size, arch.encoder_dim, grid=grid)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, arch.encoder_dim))
         self.blocks = nn.ModuleList(
             Block(arch, window_size=0 if i in arch.global_attn_indexes else arch.window_size) for i in range(arch.depth)
@@ -39,26 +39,30 @@ class ImageEncoder(nn.Module):
         self.neck = Neck(arch.encoder_dim, arch.embed_dim)
 
     def forward(self, input_image: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.patch_embed(input_image) + self.pos_embed
-        early = x
+        x = early = self.patch_embed(input_image) + self.pos_embed.flatten(1, 2)
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index == self.early_index:  # HQ-SAM takes the feature after the first global-attention block
                 early = x
-        return self.neck(x), early
+        square = (-1, *self.pos_embed.shape[1:])
+        return self.neck(x.reshape(square)), early.reshape(square)
 
 
 class PatchEmbed(nn.Module):
-    def __init__(self, patch_size: int, dim: int) -> None:
+    """(B,3,S,S) -> (B, G*G, D)."""
+
+    def __init__(self, patch_size: int, dim: int, *, grid: int) -> None:
         super().__init__()
+        self.grid, self.dim = grid, dim
         self.proj = nn.Conv2d(3, dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).permute(0, 2, 3, 1)  # (B, G, G, D)
+        x = self.proj(x).permute(0, 2, 3, 1)
+        return x.reshape(-1, self.grid**2, self.dim)
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; `window_size` 0 means global attention."""
+    """Pre-norm transformer block on (B, G*G, D); `window_size` 0 means global attention."""
 
     def __init__(self, arch: Architecture, *, window_size: int) -> None:
         super().__init__()
@@ -74,7 +78,10 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention over the whole grid or over square windows of it, (B,G,G,D) -> (B,G,G,D)."""
+    """Multi-head attention over the whole grid or over square windows of it, (B, G*G, D) -> (B, G*G, D).
+
+    Tokens stay one axis outside of attention: OpenVINO lays four axes out as an image, and back for every LayerNorm.
+    """
 
     offsets: Tensor
     key_onehot: Tensor
@@ -102,7 +109,8 @@ class Attention(nn.Module):
         out = out.reshape(-1, s, s, self.dim)
         # What `v` lost in `_project` returns here: the weights of every query sum to one.
         bias = self.proj.bias + self.proj.weight @ self.qkv.bias[2 * self.dim :]
-        return F.linear(join_windows(out, grid=self.grid, side=s), self.proj.weight, bias)
+        out = join_windows(out, grid=self.grid, side=s).reshape(-1, self.grid**2, self.dim)
+        return F.linear(out, self.proj.weight, bias)
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """softmax(Q K^T) V of (B', tokens, heads, width): what fused kernels do, and `fuse_attention` finds."""
@@ -115,11 +123,12 @@ class Attention(nn.Module):
         A bias of the keys adds the same to all scores of a query, which softmax ignores. Upstream's padding tokens are
         nothing but biases, so here they are zero, and only their queries differ, which nobody reads.
         """
-        scale, dim = self.head_dim**-0.5, self.dim
-        weight = torch.cat([self.qkv.weight[:dim] * scale, self.qkv.weight[dim:]])
-        bias = torch.cat([self.qkv.bias[:dim] * scale, torch.zeros(2 * dim)])
-        qkv = split_windows(F.linear(x, weight, bias), grid=self.grid, side=self.side)
-        return torch.split(qkv, dim, dim=-1)
+        scale, dim, weight = self.head_dim**-0.5, self.dim, self.qkv.weight
+        q = F.linear(x, weight[:dim] * scale, self.qkv.bias[:dim] * scale)
+        k = F.linear(x, weight[dim : 2 * dim])
+        v = F.linear(x, weight[2 * dim :])
+        squares = (part.reshape(-1, self.grid, self.grid, dim) for part in (q, k, v))
+        return tuple(split_windows(square, grid=self.grid, side=self.side) for square in squares)
 
     def _extend_query(self, q: Tensor) -> Tensor:
         """(B', s, s, D) -> (B', s*s, heads, d + 2s): the query, then its relative-position logits per axis."""
