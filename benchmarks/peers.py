@@ -91,7 +91,7 @@ def _measure(section: str, scene: Scene, options: argparse.Namespace) -> Any:
     if section == "encoder" and options.optimum_python:
         duels.append((_OURS, Entry("optimum-onnx (SAM, no HQ)", "optimum_onnx", str(options.optimum_python))))
     for variant in _own_variants(section, options):
-        duels += [(variant, _OURS)] + [(variant, _ALL_PEERS[0])] * (section == "encoder")
+        duels += [(variant, _OURS)] + [(variant, peer) for peer in _ALL_PEERS[:2] if section == "encoder"]
     rows = [_row(*pair, section, scene, options) for pair in duels if _chosen(pair, options)]
     return {"opponents": rows}
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from samhq_runtime.contract import NUM_SAM_TOKENS
 from samhq_runtime.evaluation import boundary_iou, iou
 
 from ..model import PlainSam, Sam
-from ..model.mask_decoder import NUM_MASK_TOKENS
 from .data import Batch, Sample, collate
 from .prompts import Prompts, boxes, padding, points_in
 
@@ -42,7 +42,7 @@ def held_out_prompts(samples: Sequence[Sample]) -> Iterator[tuple[Sequence[Sampl
 
 def evaluate(sam: PlainSam, samples: Sequence[Sample]) -> dict[str, dict[str, Metrics]]:
     """Metrics by prompt (`box`, `point`) and output (`sam_and_hq`, `sam_only`, `hq_only`; the second alone of SAM)."""
-    outputs = OUTPUTS if isinstance(sam, Sam) else {"sam_only": SAM_ONLY[:, :NUM_MASK_TOKENS]}
+    outputs = OUTPUTS if isinstance(sam, Sam) else {"sam_only": SAM_ONLY[:, :NUM_SAM_TOKENS]}
     scores: dict[str, list[Tensor]] = {"box": [], "point": []}
     sam.eval()
     for _, batch, by_name in held_out_prompts(samples):

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from samhq_runtime.contract import NUM_SAM_TOKENS
+
 from ..architecture import Architecture
 from ..model import Sam
-from ..model.mask_decoder import NUM_MASK_TOKENS, MaskProduct
+from ..model.mask_decoder import MaskProduct
 from ..model.transformer import Attention
 from .data import Batch, Sample, low_res_targets
 from .evaluate import HQ_ONLY, SAM_AND_HQ
@@ -137,7 +139,7 @@ class _Part:
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, self.hq_token])
         tokens, upscaled = decoder.attend(output_tokens, image_tokens, sam.prompt_encoder.dense_pe(), sparse)
         product = MaskProduct(self.targets.shape[-1])
-        logits = product(decoder.hypernetworks(tokens), upscaled, torch.eye(NUM_MASK_TOKENS))
+        logits = product(decoder.hypernetworks(tokens), upscaled, torch.eye(NUM_SAM_TOKENS))
         return logits, decoder.iou_prediction_head(tokens[:, 0])
 
     def loss(self, sam: Sam, prompts: Prompts) -> Tensor:

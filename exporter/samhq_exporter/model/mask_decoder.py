@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from samhq_runtime.contract import NUM_SAM_TOKENS
+
 from ..architecture import Architecture
 from .layers import MLP, LayerNorm2d, upsample_pixels
 from .transformer import TwoWayTransformer
-
-NUM_MASK_TOKENS = 4  # one for a single mask, three for multimask output
 
 
 class HqFusion(nn.Module):
@@ -52,10 +52,10 @@ class MaskDecoder(nn.Module):
             norm_eps=arch.decoder_norm_eps,
         )
         self.iou_token = nn.Embedding(1, dim)
-        self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, dim)
+        self.mask_tokens = nn.Embedding(NUM_SAM_TOKENS, dim)
         self.output_upscaling = nn.Sequential(*_upscaling(dim, dim // 4, features), nn.GELU())
-        self.output_hypernetworks_mlps = nn.ModuleList(MLP((dim, dim, dim, features)) for _ in range(NUM_MASK_TOKENS))
-        self.iou_prediction_head = MLP((dim, arch.iou_head_dim, arch.iou_head_dim, NUM_MASK_TOKENS))
+        self.output_hypernetworks_mlps = nn.ModuleList(MLP((dim, dim, dim, features)) for _ in range(NUM_SAM_TOKENS))
+        self.iou_prediction_head = MLP((dim, arch.iou_head_dim, arch.iou_head_dim, NUM_SAM_TOKENS))
         self.mask_product = self._mask_product()
 
     def forward(
@@ -126,7 +126,7 @@ class HqMaskDecoder(MaskDecoder):
         """
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight, hq_output_token])
         tokens, upscaled = self.attend(output_tokens, image_tokens, image_pe, sparse_prompts)
-        hq_hyper = self.hq_mlp(tokens[:, 1 + NUM_MASK_TOKENS])[:, None]
+        hq_hyper = self.hq_mlp(tokens[:, 1 + NUM_SAM_TOKENS])[:, None]
         conv1, norm, act, conv2 = self.embedding_maskfeature
         assert isinstance(norm, LayerNorm2d)
         hq_hidden = act(norm.channels_last(conv1(upscaled.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
@@ -188,8 +188,8 @@ class HqMaskProduct(MaskProduct):
         assert last_conv.bias is not None
         hq = F.conv2d(maps, self.shift_and_sum, padding=1).reshape(-1, 1, side * side)
         hq = hq + hq_hyper @ hq_features.reshape(-1, features, side * side) + hq_hyper @ last_conv.bias[:, None]
-        masks = self.combine(hyper, upscaled, mask_weights[:, :NUM_MASK_TOKENS])
-        masks = masks + mask_weights[:, NUM_MASK_TOKENS:] * hq
+        masks = self.combine(hyper, upscaled, mask_weights[:, :NUM_SAM_TOKENS])
+        masks = masks + mask_weights[:, NUM_SAM_TOKENS:] * hq
         return masks.reshape(masks.shape[0], -1, side, side)
 
 
