@@ -1,8 +1,10 @@
-"""Time and peak memory of `samhq-export`, and the import time of `samhq_runtime`; the README's table.
+"""Time and peak memory of `samhq-export`, of loading the bundle, and the import time of `samhq_runtime`.
 
-    python benchmarks/export_cost.py --variants demo vit_b --output benchmarks/results/export_cost.json
+    python benchmarks/export_cost.py --variants demo vit_b vit_l vit_h --precisions fp32 fp16 \\
+        --output benchmarks/results/export_cost.json --docs README.md
 
-Checkpoints are made on the spot: official layout and size, seeded random weights.
+Checkpoints are made on the spot: official layout and size, seeded random weights. The table goes between the
+`export_cost` markers of the page that --docs names.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from markers import require_markers, write_between_markers
+
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.precision import PRECISIONS
@@ -30,6 +34,8 @@ _IMPORTS = 7
 
 def main() -> None:
     options = _parse()
+    if options.docs:
+        require_markers(options.docs, "export_cost")
     results: dict[str, Any] = {
         "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
         "import_seconds": import_seconds(),
@@ -40,6 +46,7 @@ def main() -> None:
             checkpoint = DEMO_CHECKPOINT if variant == "demo" else random_checkpoint(variant, Path(folder))
             for precision in options.precisions:
                 row = export_cost(checkpoint, precision, Path(folder) / "bundle")
+                row |= load_cost(Path(folder) / "bundle")
                 results["exports"].append({"variant": variant, "precision": precision, **row})
                 print(f"{variant} {precision}: {row}", file=sys.stderr)
                 results["tools"] = dict(read_manifest(Path(folder) / "bundle").tools)
@@ -48,26 +55,33 @@ def main() -> None:
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(results, indent=2) + "\n")
+    if options.docs:
+        write_between_markers(options.docs, "export_cost", report(results))
     print(report(results))
 
 
 def export_cost(checkpoint: Path, precision: str, output: Path) -> dict[str, float]:
     """Wall time, peak resident memory and bundle size of one export in a process of its own."""
-    command = [sys.executable, "-m", "samhq_exporter", "--overwrite", "--precision", precision]
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--checkpoint", str(checkpoint), "--output", str(output)], stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    if status:
-        raise SystemExit(f"export of {checkpoint.name} failed with status {status}")
+    command = ["-m", "samhq_exporter", "--overwrite", "--precision", precision]
+    seconds, peak = _cost([*command, "--checkpoint", str(checkpoint), "--output", str(output)])
     size = sum(file.stat().st_size for file in output.iterdir())
-    return {
-        "seconds": round(seconds, 1),
-        "peak_rss_gb": round(usage.ru_maxrss / 1e6, 2),
-        "bundle_mb": round(size / 1e6, 1),
-    }
+    return {"seconds": round(seconds, 1), "peak_rss_gb": round(peak, 2), "bundle_mb": round(size / 1e6, 1)}
+
+
+def load_cost(bundle: Path) -> dict[str, float]:
+    """The same of a process that opens the bundle, hashes and both ONNX Runtime sessions included."""
+    seconds, peak = _cost(["-c", "import sys, samhq_runtime; samhq_runtime.Predictor(sys.argv[1])", str(bundle)])
+    return {"load_seconds": round(seconds, 1), "load_peak_rss_gb": round(peak, 2)}
+
+
+def _cost(arguments: list[str]) -> tuple[float, float]:
+    """Seconds and GB of a Python process; SystemExit if it fails."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"python {' '.join(arguments)} failed with status {status}")
+    return time.perf_counter() - start, usage.ru_maxrss / 1e6
 
 
 def import_seconds() -> float:
@@ -104,11 +118,13 @@ def report(results: dict[str, Any]) -> str:
             f"{r['seconds']:.0f} s",
             f"{r['peak_rss_gb']:.1f} GB",
             f"{r['bundle_mb']:.0f} MB",
+            f"{r['load_seconds']:.1f} s",
+            f"{r['load_peak_rss_gb']:.1f} GB",
         )
         for r in results["exports"]
     ]
-    table = format_table(("export", "time", "peak memory", "bundle"), rows)
-    return f"{table}\n\nimport samhq_runtime: {results['import_seconds']:.2f} s"
+    table = format_table(("export", "time", "peak memory", "bundle", "new process to loaded", "peak memory"), rows)
+    return f"{table}\n\n`import samhq_runtime` takes {results['import_seconds']:.2f} s more than Python itself."
 
 
 def _cpu_name() -> str:
@@ -124,6 +140,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--docs", type=Path, metavar="MD", help="page with the markers")
     return parser.parse_args()
 
 
