@@ -18,6 +18,7 @@ from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, C
 from samhq_runtime.session import open_session
 
 ov = pytest.importorskip("openvino", reason="openvino is not installed")
+from samhq_runtime.session import openvino_positions  # noqa: E402
 from samhq_runtime.session.openvino_positions import positions_as_bias  # noqa: E402
 
 ATOL_OF_RANGE = 1e-4  # float32 in another order of summation
@@ -125,6 +126,19 @@ def test_positions_become_a_bias_in_every_attention_of_the_encoder(bundle: Bundl
     softmaxes = [op for op in model.get_ops() if op.get_type_name() == "Softmax"]
     assert positions_as_bias(model) == len(softmaxes) > 0
     assert positions_as_bias(model) == 0
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2**24])
+def test_attention_in_blocks(demo_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+    """The demo's 256 tokens in chunks of 64 queries, of one head at a time or of all."""
+    whole = predictions(demo_bundle, "openvino")
+    monkeypatch.setattr(openvino_positions, "_BLOCK_QUERIES", 64)
+    monkeypatch.setattr(openvino_positions, "_BLOCK_BYTES", block_bytes)
+    model = ov.Core().read_model(demo_bundle.path / demo_bundle.manifest.graphs[IMAGE_ENCODER].file)
+    attentions = positions_as_bias(model)
+    assert sum(op.get_type_name() == "Softmax" for op in model.get_ops()) >= attentions + 3
+    cut = predictions(demo_bundle, "openvino")
+    assert all(close(c, w) for c, w in zip(cut, whole, strict=True))
 
 
 def test_keys_that_are_not_one_hot_are_left_alone(tiny_bundle: Bundle) -> None:

@@ -86,6 +86,8 @@ class OpenVinoSession:
             return self._infer(arrays)
         (name, images), *_ = arrays.items()  # the encoder's only input
         results = [self._infer({name: images[i : i + 1]}) for i in range(len(images))]
+        if len(results) == 1:
+            return results[0]
         return {spec.name: np.concatenate([result[spec.name] for result in results]) for spec in self.spec.outputs}
 
     def _infer(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
