@@ -90,7 +90,7 @@ class _Attention:
         scores = _reshape(op.matmul(q, k, transpose_a=False, transpose_b=True), *rows, self.side, self.side)
         scores = op.add(scores, _reshape(by_row, *rows, self.side, 1))
         scores = op.add(scores, _reshape(by_column, *rows, 1, self.side))
-        weights = op.softmax(_convert(_reshape(scores, *rows, self.side**2), self.softmax_type), axis=-1)
+        weights = op.softmax(_convert(_reshape(scores, *rows, self.side**2), self.softmax_type), axis=-1).output(0)
         return op.matmul(_convert(weights, v.get_element_type()), v, transpose_a=False, transpose_b=False)
 
 
@@ -120,9 +120,9 @@ def _heads_first(value: Any) -> Any:
 
 
 def _convert(value: Any, element_type: Any) -> Any:
-    node = value.get_node() if hasattr(value, "get_node") else value
-    same = node.get_output_element_type(0) == element_type
-    return value if same else op.convert(value, element_type.get_type_name())
+    if value.get_element_type() == element_type:
+        return value
+    return op.convert(value, element_type.get_type_name()).output(0)
 
 
 def _onehot(side: int) -> Array:
