@@ -24,8 +24,8 @@ HEAVY |= {"openvino", "matplotlib"}
 HEAVY |= {"grpc", "starlette", "uvicorn", "prometheus_client", "ray", "tritonclient"}
 RUNTIME = Path(samhq_runtime.__file__).parent
 # Modules that may import their backend, for which they are named.
-BACKENDS = {"samhq_runtime.session.ort", "samhq_runtime.session.openvino"}
-BACKENDS |= {f"samhq_runtime.session.{name}" for name in ("cuda", "lanes", "trt")}
+SESSIONS = ("ort", "openvino", "openvino_positions", "cuda", "lanes", "trt")
+BACKENDS = {f"samhq_runtime.session.{name}" for name in SESSIONS}
 SERVE = ("grpc_server", "http_server", "messages", "metrics", "runner", "service", "worker")
 BACKENDS |= {f"samhq_runtime.serve.{name}" for name in SERVE}
 BACKENDS |= {"samhq_runtime.triton.pipeline", "samhq_runtime.fleet.ray_data", "samhq_runtime.fleet.ray_serve"}
