@@ -33,10 +33,17 @@ import torch
 from markers import require_markers, write_between_markers
 from official import declare_torchvision_operators, import_official
 from parity import MASK_IOU, RELATIVE_ERROR, randomise
-from reference import ALL_PROMPTS, mobile_sam, official_predictions, official_sam, photographs, prompts_for
+from reference import (
+    ALL_PROMPTS,
+    exact_masks,
+    mobile_sam,
+    official_predictions,
+    official_sam,
+    photographs,
+    prompts_for,
+)
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers_reference import TransformersPredictor, sam_hq_of, sam_of
 
 from samhq_exporter.architecture import VARIANTS
@@ -44,7 +51,6 @@ from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.pipeline import export_bundle
 from samhq_runtime import Predictor
 from samhq_runtime.evaluation.metrics import iou
-from samhq_runtime.geometry import fit_longest_side
 from samhq_runtime.manifest import sha256_of
 from samhq_runtime.tables import format_table
 
@@ -134,15 +140,6 @@ def parity(case: Case, folder: Path) -> dict[str, Any]:
         "checkpoint_sha256": sha256,
         "versions": versions(),
     }
-
-
-def exact_masks(low_res_logits: np.ndarray, hw: tuple[int, int], image_size: int) -> np.ndarray:
-    """(N,H,W) bool of (N,h,w) logits: `Sam.postprocess_masks` of the official packages, in float64."""
-    height, width = fit_longest_side(hw, image_size)
-    logits = torch.from_numpy(low_res_logits).double()[:, None]
-    logits = F.interpolate(logits, (image_size, image_size), mode="bilinear", align_corners=False)
-    logits = F.interpolate(logits[..., :height, :width], hw, mode="bilinear", align_corners=False)
-    return np.asarray(logits[:, 0] > 0)
 
 
 def versions() -> dict[str, str]:

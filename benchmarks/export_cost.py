@@ -26,6 +26,7 @@ from markers import require_markers, write_between_markers
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.precision import PRECISIONS
+from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.manifest import read_manifest
 from samhq_runtime.tables import format_table
 
@@ -36,8 +37,9 @@ def main() -> None:
     options = _parse()
     if options.docs:
         require_markers(options.docs, "export_cost")
+    cpu = describe_machine()["cpu"]
     results: dict[str, Any] = {
-        "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {"cpu": cpu["model"], "cores": os.cpu_count(), "python": platform.python_version()},
         "import_seconds": import_seconds(),
         "exports": [],
     }
@@ -125,12 +127,6 @@ def report(results: dict[str, Any]) -> str:
     ]
     table = format_table(("export", "time", "peak memory", "bundle", "new process to loaded", "peak memory"), rows)
     return f"{table}\n\n`import samhq_runtime` takes {results['import_seconds']:.2f} s more than Python itself."
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _parse() -> argparse.Namespace:

@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from official import import_official
 from torch import nn
+from torch.nn import functional as F
 
 from samhq_exporter.architecture import Architecture
+from samhq_runtime.geometry import fit_longest_side
 
 ALL_PROMPTS = ("point", "points", "box", "box+points", "mask")
 
@@ -118,3 +120,15 @@ def photographs() -> dict[str, NDArray[np.uint8]]:
 def official_predictions(predictor: Any, prompts: dict[str, Any], **options: bool) -> tuple[NDArray[Any], ...]:
     """Logits at image size, predicted IoU and low-resolution logits of the official predictor."""
     return tuple(predictor.predict(**prompts, return_logits=True, **options))
+
+
+def exact_masks(low_res_logits: NDArray[Any], hw: tuple[int, ...], image_size: int) -> NDArray[np.bool_]:
+    """(N,H,W) of (N,h,w) logits: `Sam.postprocess_masks` of the official packages, in float64.
+
+    In their float32, PyTorch's bilinear weights are off by 1e-5 of the logits' range, ten times the error of the rest.
+    """
+    height, width = fit_longest_side((hw[0], hw[1]), image_size)
+    logits = torch.from_numpy(low_res_logits).double()[:, None]
+    logits = F.interpolate(logits, (image_size, image_size), mode="bilinear", align_corners=False)
+    logits = F.interpolate(logits[..., :height, :width], hw, mode="bilinear", align_corners=False)
+    return np.asarray(logits[:, 0] > 0)

@@ -75,7 +75,9 @@ class OpenVinoSession:
             if self._one_by_one:
                 model.reshape({port: [1, *port.partial_shape[1:]] for port in model.inputs})
             self._model: Any = core.compile_model(model, device, properties)
-        except RuntimeError as e:  # all that openvino raises
+        except ContractError:
+            raise
+        except Exception as e:  # openvino raises bare RuntimeErrors
             raise BundleError(f"{path.name}: OpenVINO cannot load it ({_reason(e)})") from e
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
 
