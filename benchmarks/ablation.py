@@ -28,7 +28,6 @@ from markers import require_markers, write_between_markers
 from tqdm import tqdm
 
 from samhq_exporter import ExportConfig, export_bundle
-from samhq_exporter.checkpoint import checkpoint_of_model, load_checkpoint
 from samhq_exporter.config import DEMO_CHECKPOINT, TOKEN_FUSION_NAMES
 from samhq_exporter.demo.data import Sample, draw_samples
 from samhq_exporter.demo.evaluate import Metrics, evaluate, held_out_prompts, held_out_seeds, score, summarise
@@ -37,7 +36,8 @@ from samhq_exporter.demo.prompts import Prompts
 from samhq_exporter.demo.stages import HQ_MODULES, train_hq
 from samhq_exporter.demo.train import save_checkpoint
 from samhq_exporter.model import PlainSam, Sam
-from samhq_exporter.precision import PRECISIONS
+from samhq_exporter.precision.policy import PRECISIONS
+from samhq_exporter.weights.checkpoint import checkpoint_of_model, load_checkpoint
 from samhq_runtime import Predictor
 
 _SECTION = "ablation"

@@ -51,7 +51,7 @@ from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.pipeline import export_bundle
 from samhq_runtime import Predictor
 from samhq_runtime.evaluation.metrics import iou
-from samhq_runtime.manifest import sha256_of
+from samhq_runtime.files import sha256_of
 from samhq_runtime.tables import format_table
 
 _HQ_TOKEN, _SAM_TOKENS = "mask_decoder.hf_token.weight", "mask_decoder.mask_tokens.weight"

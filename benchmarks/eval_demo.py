@@ -23,10 +23,10 @@ from pycocotools import mask as coco_mask
 
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.demo.evaluate import held_out_seeds
-from samhq_exporter.demo.scenes import draw_scene
 from samhq_exporter.pipeline import export_bundle
+from samhq_exporter.scenes.drawing import draw_scene
 from samhq_runtime.evaluation import Report, evaluate
-from samhq_runtime.manifest import sha256_of
+from samhq_runtime.files import sha256_of
 
 _PRECISIONS = ("fp32", "fp16", "int8")
 _PROMPTS = ("box", "point")

@@ -25,7 +25,7 @@ from markers import require_markers, write_between_markers
 
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.config import DEMO_CHECKPOINT
-from samhq_exporter.precision import PRECISIONS
+from samhq_exporter.precision.policy import PRECISIONS
 from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.manifest import read_manifest
 from samhq_runtime.tables import format_table
@@ -104,8 +104,8 @@ def random_checkpoint(variant: str, folder: Path) -> Path:
     """An official-format checkpoint of this variant with seeded random weights."""
     import torch
 
-    from samhq_exporter.checkpoint import to_official_keys
     from samhq_exporter.model import Sam
+    from samhq_exporter.weights.checkpoint import to_official_keys
 
     torch.manual_seed(0)
     path = folder / f"sam_hq_{variant}.pth"

@@ -26,7 +26,7 @@ import numpy as np
 
 from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.bench.sample_image import sample_boxes, sample_image
-from samhq_runtime.image_io import write_png
+from samhq_runtime.frames.image_files import write_png
 from samhq_runtime.tables import format_table
 
 _POLL_S = 0.01

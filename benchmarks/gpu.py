@@ -30,18 +30,18 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.checkpoint import load_checkpoint, to_official_keys
 from samhq_exporter.config import ExportConfig
 from samhq_exporter.model import Sam
 from samhq_exporter.model.image_encoder import Attention
 from samhq_exporter.pipeline import export_bundle
-from samhq_exporter.precision import PRECISIONS
-from samhq_exporter.preview import default_scene
+from samhq_exporter.precision.policy import PRECISIONS
+from samhq_exporter.scenes.sample import default_scene
+from samhq_exporter.weights.checkpoint import load_checkpoint, to_official_keys
 from samhq_runtime import Bundle, Predictor, SamHqError, load_bundle
-from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine import FLAVOURS, build_engines
-from samhq_runtime.engine.flavour import Flavour, load_tensorrt
-from samhq_runtime.engine.gpu import current_gpu, driver_cuda_version, driver_version
+from samhq_runtime.nvidia.flavour import Flavour, load_tensorrt
+from samhq_runtime.nvidia.gpu import current_gpu, driver_cuda_version, driver_version
 from samhq_runtime.session import Tensor
 from samhq_runtime.tables import format_table
 

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.demo.evaluate import held_out_seeds, score
-from samhq_exporter.demo.scenes import Scene, draw_scene
 from samhq_exporter.pipeline import export_bundle
-from samhq_exporter.preview import box_of
+from samhq_exporter.scenes.drawing import Scene, draw_scene
 from samhq_runtime import Predictor
-from samhq_runtime.manifest import sha256_of
+from samhq_runtime.files import sha256_of
+from samhq_runtime.masks.box import box_of
 from samhq_runtime.tables import format_table
 
 _SCENE_SIZE = 512

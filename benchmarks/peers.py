@@ -25,8 +25,8 @@ from contenders.table import report
 from markers import require_markers, write_between_markers
 
 from samhq_runtime.bench.machine import LIBRARIES, describe_machine
-from samhq_runtime.bench.results import write_whole
 from samhq_runtime.bench.stats import ratio_of_medians
+from samhq_runtime.files import write_whole
 
 _PEER_LIBRARIES = ("torch", "segment-anything-hq", "transformers", "optimum-onnx")
 _SECTIONS = {  # job -> (rounds, calls per turn, warm-ups) of a duel

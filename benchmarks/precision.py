@@ -26,17 +26,17 @@ import torch
 from markers import require_markers, write_between_markers
 
 from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.calibration import calibration_set
-from samhq_exporter.checkpoint import Checkpoint, load_checkpoint
+from samhq_exporter.bundle.graph_files import save_with_cpu_form
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.demo.evaluate import held_out_seeds
 from samhq_exporter.demo.fidelity import mask_ious
-from samhq_exporter.graphs import graphs_of, model_sizes
 from samhq_exporter.model import Sam
-from samhq_exporter.onnx_files import save_with_cpu_form
 from samhq_exporter.pipeline import export_bundle
-from samhq_exporter.precision import CLIPPING_RULES, DEFAULT_CLIPPING, PRECISIONS
-from samhq_exporter.typed_graphs import Wish, typed_graphs
+from samhq_exporter.precision.calibration import calibration_set
+from samhq_exporter.precision.policy import CLIPPING_RULES, DEFAULT_CLIPPING, PRECISIONS
+from samhq_exporter.precision.typed import Wish, typed_graphs
+from samhq_exporter.tracing.modules import graphs_of, model_sizes
+from samhq_exporter.weights.checkpoint import Checkpoint, load_checkpoint
 from samhq_runtime.bundle import Bundle, load_bundle
 from samhq_runtime.contract import IMAGE_ENCODER, ModelSizes, image_encoder_spec
 from samhq_runtime.session import open_session

@@ -19,11 +19,11 @@ import numpy as np
 from samhq_runtime.bench.cases import DECODER, ENCODER, END_TO_END, Case, Limits, plan
 from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.bench.plot import require_matplotlib
-from samhq_runtime.bench.results import write_whole
 from samhq_runtime.bench.runner import run_cases
 from samhq_runtime.bench.sample_image import sample_image
 from samhq_runtime.errors import BenchmarkError
-from samhq_runtime.image_io import write_png
+from samhq_runtime.files import write_whole
+from samhq_runtime.frames.image_files import write_png
 from samhq_runtime.tables import format_table
 
 _PROMPTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

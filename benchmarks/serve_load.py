@@ -34,7 +34,7 @@ from grpc import aio
 from samhq_runtime import EncodedImage, Predictor
 from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.contract import Array
-from samhq_runtime.image_io import decode_image, encode_png
+from samhq_runtime.frames.image_files import decode_image, encode_png
 from samhq_runtime.serve.messages import MESSAGES
 from samhq_runtime.serve.tensors import Tensor, bytes_array, raw_of
 from samhq_runtime.tables import format_table

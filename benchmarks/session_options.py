@@ -23,9 +23,9 @@ from markers import require_markers, write_between_markers
 
 from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.bench.memory import host_memory, reset_peak
-from samhq_runtime.bench.results import write_whole
 from samhq_runtime.bundle import load_bundle
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
+from samhq_runtime.files import write_whole
 from samhq_runtime.predictor import PROMPTS_PER_CALL
 from samhq_runtime.tables import format_table
 

@@ -14,13 +14,14 @@ import torch
 from parity import randomise
 
 from samhq_exporter.architecture import Architecture
-from samhq_exporter.checkpoint import to_official_keys
 from samhq_exporter.config import ExportConfig
 from samhq_exporter.model import Sam
 from samhq_exporter.pipeline import export_bundle
+from samhq_exporter.weights.checkpoint import to_official_keys
 from samhq_runtime.bundle import Bundle, load_bundle
-from samhq_runtime.manifest import MANIFEST_NAME, file_entries
-from samhq_runtime.seal import sealed
+from samhq_runtime.bundle.files import file_entries
+from samhq_runtime.manifest import MANIFEST_NAME
+from samhq_runtime.manifest.seal import sealed
 
 # Small, and awkward on purpose: windows that need padding, an odd number of heads, several global blocks.
 TINY = Architecture(

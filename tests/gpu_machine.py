@@ -18,9 +18,11 @@ from tensorrt_fakes import SHAPES, Recorder, fake_tensorrt
 from tensorrt_runtime_fakes import RuntimeRecord, add_runtime
 
 from samhq_runtime import Predictor
-from samhq_runtime.bundle import IMAGE_ENCODER, Bundle, load_bundle
-from samhq_runtime.engine import build_engines, flavour
-from samhq_runtime.engine import gpu as driver
+from samhq_runtime.bundle import Bundle, load_bundle
+from samhq_runtime.contract import IMAGE_ENCODER
+from samhq_runtime.engine import build_engines
+from samhq_runtime.nvidia import flavour
+from samhq_runtime.nvidia import gpu as driver
 
 A_GPU = driver.Gpu("NVIDIA Test Card", "8.6")
 BOX = [5, 6, 40, 50]

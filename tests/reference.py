@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from samhq_exporter.architecture import Architecture
-from samhq_runtime.geometry import fit_longest_side
+from samhq_runtime.frames.geometry import fit_longest_side
 
 ALL_PROMPTS = ("point", "points", "box", "box+points", "mask")
 

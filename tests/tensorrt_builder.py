@@ -24,11 +24,11 @@ import pytest
 
 from samhq_exporter.passes.rules import FUSION_NODES
 from samhq_runtime.bundle import load_bundle
+from samhq_runtime.bundle.files import file_entries
 from samhq_runtime.contract import GraphSpec
 from samhq_runtime.engine.builder import ParsedGraph, parse_graph
-from samhq_runtime.engine.flavour import FLAVOURS, TensorRT, load_tensorrt
 from samhq_runtime.errors import BackendUnavailable
-from samhq_runtime.manifest import file_entries
+from samhq_runtime.nvidia.flavour import FLAVOURS, TensorRT, load_tensorrt
 
 # The layer that is named like the node, by operator. All that computes; the rest moves or makes values.
 LAYER_OF_OPERATOR = {

@@ -82,7 +82,7 @@ def test_backend_loads_its_own_package() -> None:
 
 
 def test_exporter_and_its_command_load_no_torch() -> None:
-    modules = ["samhq_exporter", "samhq_exporter.cli", "samhq_exporter.config", "samhq_exporter.precision"]
+    modules = ["samhq_exporter", "samhq_exporter.cli", "samhq_exporter.config", "samhq_exporter.precision.policy"]
     assert not imported(modules) & HEAVY
 
 

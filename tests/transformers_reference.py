@@ -12,8 +12,8 @@ from parity import randomise
 from torch import Tensor, nn
 
 from samhq_exporter.architecture import PIXEL_MEAN, PIXEL_STD
-from samhq_runtime.geometry import preprocess, to_model_frame
-from samhq_runtime.upscale import upscale
+from samhq_runtime.frames.geometry import preprocess, to_model_frame
+from samhq_runtime.masks.upscale import upscale
 
 Sizes = dict[str, dict[str, Any]]
 

@@ -11,7 +11,7 @@ from typing import Any
 from samhq_runtime.bench.cases import COLD_START, Limits, plan
 from samhq_runtime.bench.runner import run_cases
 from samhq_runtime.bench.sample_image import sample_image
-from samhq_runtime.image_io import write_png
+from samhq_runtime.frames.image_files import write_png
 
 from .scene import PICTURE_HW
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from samhq_runtime.bundle import IMAGE_ENCODER, load_bundle
+from samhq_runtime.bundle import load_bundle
+from samhq_runtime.contract import IMAGE_ENCODER
 from samhq_runtime.predictor import Predictor
 from samhq_runtime.session import ort  # noqa: F401  # counted as import, like the peers' own
 

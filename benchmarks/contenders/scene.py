@@ -10,7 +10,7 @@ import numpy as np
 
 from samhq_exporter.architecture import PIXEL_MEAN, PIXEL_STD
 from samhq_runtime.bench.sample_image import sample_boxes, sample_image
-from samhq_runtime.geometry import preprocess
+from samhq_runtime.frames.geometry import preprocess
 
 PICTURE_HW = (1200, 1800)
 PHOTO_HW = (3000, 4000)

@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samhq_runtime.cli_errors import run_command
-from samhq_runtime.engine.cli import print_built, show_progress
+from samhq_runtime.commands.engine import print_built, show_progress
+from samhq_runtime.commands.running import run_command
 from samhq_runtime.tables import format_table
 
 from .config import ENGINE_TARGETS, TOKEN_FUSION_NAMES, ExportConfig
-from .precision import CLIPPING_RULES, PRECISIONS
-from .released import RELEASES
+from .precision.policy import CLIPPING_RULES, PRECISIONS
+from .weights.released import RELEASES
 
 if TYPE_CHECKING:
-    from .measured_policy import Decision
     from .pipeline import ExportResult
+    from .precision.measured import Decision
 
 INSTALL_HINT = "pip install 'samhq-export[export,cpu]'"
 
@@ -112,7 +112,7 @@ def _export(config: ExportConfig, *, report: bool) -> None:
 
 
 def print_report(rows: Iterable[Decision]) -> None:
-    from .precision_report import format_report
+    from .precision.report import format_report
 
     print(format_report(rows))
 

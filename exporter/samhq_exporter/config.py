@@ -8,7 +8,7 @@ from pathlib import Path
 from samhq_runtime.errors import ConfigError
 
 from .architecture import CUSTOM, VARIANTS
-from .precision import CLIPPING_RULES, DEFAULT_CLIPPING, PRECISIONS
+from .precision.policy import CLIPPING_RULES, DEFAULT_CLIPPING, PRECISIONS
 
 DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "sam_hq_demo.safetensors"
 ENGINE_TARGETS = ("tensorrt", "rtx")

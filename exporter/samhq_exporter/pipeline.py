@@ -16,32 +16,34 @@ from torch import nn
 
 from samhq_runtime import __version__
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
-from samhq_runtime.cli_errors import interrupted
+from samhq_runtime.bundle.files import file_entries
+from samhq_runtime.bundle.reference import REFERENCE_NAME
 from samhq_runtime.contract import ModelSizes, image_encoder_spec, mask_decoder_spec
 from samhq_runtime.engine import FLAVOURS, BuiltEngine, Progress, build_engines, no_progress
-from samhq_runtime.engine.flavour import load_tensorrt
-from samhq_runtime.errors import BackendUnavailable, ConfigError
+from samhq_runtime.errors import BackendUnavailable, ConfigError, interrupted
+from samhq_runtime.files import sha256_of
+from samhq_runtime.frames.image_files import read_image
 from samhq_runtime.hq_token import read_hq_token
-from samhq_runtime.image_io import read_image
-from samhq_runtime.manifest import GraphEntry, Manifest, file_entries, sha256_of, write_manifest
-from samhq_runtime.reference import REFERENCE_NAME
+from samhq_runtime.manifest import GraphEntry, Manifest, write_manifest
+from samhq_runtime.nvidia.flavour import load_tensorrt
 from samhq_runtime.triton.config import TritonOptions
 from samhq_runtime.triton.repository import require_free, write_repository
 
 from .architecture import PIXEL_MEAN, PIXEL_STD
-from .calibration import calibration_set
-from .checkpoint import Checkpoint, checkpoint_of_model, load_checkpoint
+from .bundle.graph_files import save_graph, save_with_cpu_form
+from .bundle.staging import staged
 from .config import DEMO_CHECKPOINT, ExportConfig
-from .emulation import runnable
-from .graphs import graphs_of, model_sizes
-from .onnx_files import save_graph, save_with_cpu_form
-from .precision import EMBEDDINGS_DTYPE, TABLE
-from .preview import central_boxes, default_scene, write_preview
-from .released import release_of
-from .staging import staged
-from .trace import OPSET
-from .typed_graphs import Report, Step, TypedGraph, Wish, typed_graphs
-from .verify import ParityReport, require_parity, verify
+from .precision.calibration import calibration_set
+from .precision.policy import EMBEDDINGS_DTYPE, TABLE
+from .precision.typed import Report, Step, TypedGraph, Wish, typed_graphs
+from .scenes.sample import central_boxes, default_scene
+from .tracing.modules import graphs_of, model_sizes
+from .tracing.trace import OPSET
+from .verification.emulation import runnable
+from .verification.preview import write_preview
+from .verification.verify import ParityReport, require_parity, verify
+from .weights.checkpoint import Checkpoint, checkpoint_of_model, load_checkpoint
+from .weights.released import release_of
 
 MASK_THRESHOLD = 0.0
 _TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
@@ -155,7 +157,7 @@ def _fetched(checkpoint: Path, step: Step) -> Path:
     if release is None:
         return checkpoint
     try:
-        from .download import fetch
+        from .weights.download import fetch
     except ModuleNotFoundError as e:
         raise BackendUnavailable(
             f"--checkpoint {checkpoint}: no such file, and to download that release {e.name} is missing: "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SamHqError(Exception):
     """Base of everything this project raises on purpose; commands print it and exit with 1."""
@@ -57,3 +60,12 @@ class DeviceError(SamHqError):
 
 class BenchmarkError(SamHqError):
     """A measurement that cannot be made, or results that cannot be compared or are worse than allowed."""
+
+
+@contextmanager
+def interrupted(outcome: str) -> Iterator[None]:
+    """Ctrl-C inside -> the message says `outcome`, what of the results is there."""
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        raise KeyboardInterrupt(f"interrupted; {outcome}") from e

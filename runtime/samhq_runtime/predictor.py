@@ -10,15 +10,15 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .bundle import Bundle, load_bundle
+from .bundle import ENGINE_PROVIDERS, Bundle, load_bundle
 from .contract import Array
 from .errors import PromptError
-from .geometry import preprocess, require_image
+from .frames.geometry import preprocess, require_image
+from .frames.prompts import Prompts, encode_prompts
 from .hq_token import read_hq_token, require_hq_token
-from .masks import choose, mask_weights, require_hq
-from .prompts import Prompts, encode_prompts
+from .masks.choice import choose, mask_weights, require_hq
+from .masks.upscale import upscale, upscale_masks
 from .session import ProviderOptions, Tensor
-from .upscale import upscale, upscale_masks
 
 Float32 = NDArray[np.float32]
 PROMPTS_PER_CALL = 8
@@ -76,6 +76,10 @@ class Predictor:
         self._encoder, self._decoder = self.bundle.open_both(
             providers=providers, threads=threads, provider_options=provider_options
         )
+        if ENGINE_PROVIDERS.keys() & set(providers):
+            from .engine.gate import check_first_use
+
+            check_first_use(self.bundle, providers, self._encoder, self._decoder)
         self._prompts_per_call = prompts_per_call
         self._image: EncodedImage | None = None
 

@@ -14,10 +14,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.checkpoint import from_official_keys, infer_architecture, load_checkpoint, to_official_keys
 from samhq_exporter.model import Sam
+from samhq_exporter.weights.checkpoint import (
+    from_official_keys,
+    infer_architecture,
+    load_checkpoint,
+    to_official_keys,
+)
 from samhq_runtime.errors import CheckpointError, ConfigError
-from samhq_runtime.manifest import sha256_of
+from samhq_runtime.files import sha256_of
 
 State = dict[str, Tensor]
 

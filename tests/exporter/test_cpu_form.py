@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from conftest import export, rehash
 
-from samhq_exporter.onnx_files import save_with_cpu_form
+from samhq_exporter.bundle.graph_files import save_with_cpu_form
 from samhq_exporter.passes.fold_channel_norm import fold_channel_norm
 from samhq_exporter.passes.fuse_attention import fuse_attention
 from samhq_runtime import Bundle, Predictor, load_bundle
@@ -150,7 +150,7 @@ def test_a_wrong_second_form_fails_the_export(
                 node.attributes["scale"] = ir.AttrFloat32("scale", 0.5)
         return count
 
-    monkeypatch.setattr("samhq_exporter.onnx_files.fuse_attention", fuse_wrongly)
+    monkeypatch.setattr("samhq_exporter.bundle.graph_files.fuse_attention", fuse_wrongly)
     with pytest.raises(ParityError, match="image_embeddings"):
         export(tiny_checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

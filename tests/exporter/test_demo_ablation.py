@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from samhq_exporter.checkpoint import load_checkpoint
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.demo.data import draw_samples
 from samhq_exporter.demo.evaluate import evaluate, held_out_seeds
+from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_runtime.bundle import Bundle
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -12,7 +12,6 @@ from conftest import TINY, tiny_sam
 from safetensors.torch import load_file
 
 from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.checkpoint import load_checkpoint
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.demo import train
 from samhq_exporter.demo.data import draw_samples, low_res_targets
@@ -21,7 +20,8 @@ from samhq_exporter.demo.optimiser import Schedule
 from samhq_exporter.demo.prompts import boxes
 from samhq_exporter.demo.stages import _Part, train_hq
 from samhq_exporter.model import Sam
-from samhq_runtime.manifest import sha256_of
+from samhq_exporter.weights.checkpoint import load_checkpoint
+from samhq_runtime.files import sha256_of
 
 _SHORT = {"sam-steps": 2, "hq-steps": 2, "images": 4, "held-out": 2, "batch": 2, "objects": 2, "threads": 1}
 _HQ = ("hf_token", "hf_mlp", "embedding_maskfeature", "compress_vit_feat", "embedding_encoder")

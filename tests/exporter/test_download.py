@@ -15,12 +15,12 @@ import pytest
 from hub_server import COMMIT, Hub, serve
 
 from samhq_exporter.cli import main
-from samhq_exporter.released import RELEASES, Release, release_of
+from samhq_exporter.weights.released import RELEASES, Release, release_of
 from samhq_runtime.bundle import load_bundle
 from samhq_runtime.errors import DownloadError
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="the `hub` extra is not installed")
-download = pytest.importorskip("samhq_exporter.download")
+download = pytest.importorskip("samhq_exporter.weights.download")
 CONTENT = bytes(range(256)) * 2000
 RELEASE = Release(
     repository="owner/weights",
@@ -100,7 +100,7 @@ def test_a_damaged_cache_is_noticed(hub: Hub, tmp_path: Path) -> None:
 CHILD = """
 from huggingface_hub import constants
 from samhq_exporter import download
-from samhq_exporter.released import Release
+from samhq_exporter.weights.released import Release
 constants.DOWNLOAD_CHUNK_SIZE = 64_000  # else one chunk is the whole file
 download.fetch(Release(**{arguments!r}))
 """
@@ -261,7 +261,7 @@ def test_the_environment_is_respected(tmp_path: Path, environment: dict[str, str
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    monkeypatch.delitem(sys.modules, "samhq_exporter.download", raising=False)
+    monkeypatch.delitem(sys.modules, "samhq_exporter.weights.download", raising=False)
     assert main(["--checkpoint", "vit_b", "--output", str(tmp_path / "bundle")]) == 1
     assert "huggingface_hub is missing: pip install 'samhq-export[hub]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

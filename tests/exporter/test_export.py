@@ -17,15 +17,16 @@ import torch
 from conftest import export, save_checkpoint
 from numpy.typing import NDArray
 
-from samhq_exporter.checkpoint import load_checkpoint
 from samhq_exporter.config import DEMO_CHECKPOINT
-from samhq_exporter.graphs import Graph
 from samhq_exporter.model import Sam
 from samhq_exporter.passes.rules import FORBIDDEN
-from samhq_exporter.precision import policy_of
-from samhq_exporter.trace import trace
-from samhq_exporter.verify import TOLERANCES
-from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, Bundle
+from samhq_exporter.precision.policy import policy_of
+from samhq_exporter.tracing.modules import Graph
+from samhq_exporter.tracing.trace import trace
+from samhq_exporter.verification.verify import TOLERANCES
+from samhq_exporter.weights.checkpoint import load_checkpoint
+from samhq_runtime.bundle import Bundle
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.errors import GraphError, ParityError
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -214,7 +215,7 @@ def test_a_graph_without_its_fusion_is_not_shipped(
             lose(fused)
         return model
 
-    monkeypatch.setattr("samhq_exporter.typed_graphs.trace", trace_and_lose)
+    monkeypatch.setattr("samhq_exporter.precision.typed.trace", trace_and_lose)
     with pytest.raises(GraphError, match=node):
         export(tiny_checkpoint, tmp_path / "bundle", token_fusion=fusion)
     assert not list(tmp_path.iterdir())

@@ -18,10 +18,10 @@ from samhq_exporter.config import ExportConfig
 from samhq_exporter.pipeline import export_bundle
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import Bundle, load_bundle
+from samhq_runtime.commands.inspect import describe
 from samhq_runtime.errors import CheckpointError, ConfigError
+from samhq_runtime.files import sha256_of
 from samhq_runtime.hq_token import read_hq_token
-from samhq_runtime.inspect import describe
-from samhq_runtime.manifest import sha256_of
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
 TOKEN = np.random.default_rng(1).normal(size=(1, TINY.embed_dim)).astype(np.float32)

@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers_reference import TransformersPredictor, sam_hq_of, sam_of
 
-from samhq_exporter.checkpoint import load_checkpoint
-from samhq_exporter.huggingface import is_huggingface, read_huggingface, to_official_names, weight_files
-from samhq_exporter.huggingface_config import FIXED, HQ_SIZES, SIZES
 from samhq_exporter.model import Sam
+from samhq_exporter.weights.checkpoint import load_checkpoint
+from samhq_exporter.weights.huggingface import is_huggingface, read_huggingface, to_official_names, weight_files
+from samhq_exporter.weights.huggingface_config import FIXED, HQ_SIZES, SIZES
 from samhq_runtime import Predictor
 from samhq_runtime.errors import CheckpointError
 from samhq_runtime.evaluation.metrics import iou

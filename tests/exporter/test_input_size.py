@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from samhq_exporter.architecture import VARIANTS, Architecture
-from samhq_exporter.checkpoint import checkpoint_of_model, load_checkpoint
 from samhq_exporter.cli import main
 from samhq_exporter.config import DEMO_CHECKPOINT
-from samhq_exporter.input_size import resize_state
 from samhq_exporter.model.tiny_vit import TinyViTEncoder, fold_weights
+from samhq_exporter.weights.checkpoint import checkpoint_of_model, load_checkpoint
+from samhq_exporter.weights.input_size import resize_state
 from samhq_runtime import Predictor
 from samhq_runtime.errors import CheckpointError
 from samhq_runtime.evaluation.metrics import iou

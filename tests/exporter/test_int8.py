@@ -9,9 +9,9 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from samhq_exporter.calibration import CLIPPING, int8_scale
-from samhq_exporter.measured_policy import int8_nodes
 from samhq_exporter.passes.int8 import quantized_weight, to_int8
+from samhq_exporter.precision.clipping import CLIPPING, int8_scale
+from samhq_exporter.precision.measured import int8_nodes
 from samhq_runtime.errors import GraphError
 
 RNG = np.random.default_rng(0)

@@ -11,12 +11,12 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from samhq_exporter.passes import apply_policy
 from samhq_exporter.passes.cleanup import clean_up
 from samhq_exporter.passes.half import to_half
 from samhq_exporter.passes.rules import FORBIDDEN, check_rules
-from samhq_exporter.passes.shapes import simplify_expands, simplify_reshapes
-from samhq_exporter.precision import PrecisionPolicy
+from samhq_exporter.passes.simplify_shapes import simplify_expands, simplify_reshapes
+from samhq_exporter.precision.policy import PrecisionPolicy
+from samhq_exporter.precision.typed import apply_policy
 from samhq_runtime.errors import GraphError
 
 FLOAT, HALF, INT64 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT64

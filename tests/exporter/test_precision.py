@@ -11,14 +11,14 @@ import pytest
 import torch
 from conftest import export, save_checkpoint, tiny_sam
 
-from samhq_exporter import typed_graphs
-from samhq_exporter.checkpoint import load_checkpoint
 from samhq_exporter.cli import main
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.demo.evaluate import held_out_seeds
 from samhq_exporter.demo.fidelity import mask_ious
 from samhq_exporter.model import Sam
-from samhq_exporter.precision import PRECISIONS, TABLE, policy_of
+from samhq_exporter.precision import typed as typed_graphs
+from samhq_exporter.precision.policy import PRECISIONS, TABLE, policy_of
+from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.contract import IMAGE_ENCODER
 from samhq_runtime.errors import BackendUnavailable, ConfigError, GraphError, ParityError

@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from samhq_exporter.measured_policy import FLOAT16_MAX, SAFETY, decisions, float16_islands, require_half_io
-from samhq_exporter.precision import PrecisionPolicy
-from samhq_exporter.precision_report import format_report
-from samhq_exporter.ranges import RangeRecorder
+from samhq_exporter.precision.measured import FLOAT16_MAX, SAFETY, decisions, float16_islands, require_half_io
+from samhq_exporter.precision.policy import PrecisionPolicy
+from samhq_exporter.precision.ranges import RangeRecorder
+from samhq_exporter.precision.report import format_report
 from samhq_runtime.errors import GraphError
 
 HALF = PrecisionPolicy(compute="float16")

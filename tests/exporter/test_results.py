@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from samhq_exporter.checkpoint import checkpoint_of_model, load_checkpoint
 from samhq_exporter.config import DEMO_CHECKPOINT
-from samhq_runtime.manifest import sha256_of
+from samhq_exporter.weights.checkpoint import checkpoint_of_model, load_checkpoint
+from samhq_runtime.files import sha256_of
 
 ROOT = Path(__file__).parents[2]
 

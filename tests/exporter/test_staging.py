@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from samhq_exporter.staging import staged
+from samhq_exporter.bundle.staging import staged
 from samhq_runtime.errors import ConfigError, GraphError
 from samhq_runtime.manifest import MANIFEST_NAME
 

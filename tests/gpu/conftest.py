@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from samhq_runtime.engine.gpu import current_gpu, driver_cuda_version
+from samhq_runtime.nvidia.gpu import current_gpu, driver_cuda_version
 from samhq_runtime.tables import format_table
 
 _ROWS = pytest.StashKey[list[tuple[str, ...]]]()

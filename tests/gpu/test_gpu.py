@@ -21,9 +21,9 @@ from samhq_runtime import Predictor
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
 from samhq_runtime.doctor import examine
 from samhq_runtime.engine import FLAVOURS, EngineOptions, build_engines, parity
-from samhq_runtime.engine.flavour import load_tensorrt
 from samhq_runtime.engine.timing_cache import timing_cache_folder
 from samhq_runtime.errors import BackendUnavailable, ParityError
+from samhq_runtime.nvidia.flavour import load_tensorrt
 from samhq_runtime.parity import Tolerance, mask_overlap
 
 pytestmark = pytest.mark.gpu
@@ -48,7 +48,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    from samhq_exporter.preview import default_scene
+    from samhq_exporter.scenes.sample import default_scene
 
     return default_scene()[0][::2, ::2].copy()
 

@@ -23,7 +23,7 @@ from samhq_runtime.bench.sample_image import sample_boxes, sample_image
 from samhq_runtime.bench.stats import ratio_of_medians, summarise
 from samhq_runtime.cli import main
 from samhq_runtime.errors import BenchmarkError
-from samhq_runtime.image_io import write_png
+from samhq_runtime.frames.image_files import write_png
 
 QUICK = ["--repeats", "3", "--warm-ups", "1", "--cold-starts", "1", "--threads", "1"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import rehash
 
-from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, Bundle, load_bundle
+from samhq_runtime.bundle import Bundle, load_bundle
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, ContractError, SamHqError
 from samhq_runtime.manifest import MANIFEST_NAME
 from samhq_runtime.session import open_session

@@ -15,9 +15,9 @@ from PIL import Image
 
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.cli import main
-from samhq_runtime.image_io import read_image
+from samhq_runtime.frames.image_files import read_image
 from samhq_runtime.manifest import MANIFEST_NAME
-from samhq_runtime.overlay import draw_overlay
+from samhq_runtime.masks.overlay import draw_overlay
 
 BOX = ("--box", "5,6,40,50")
 

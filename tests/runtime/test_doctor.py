@@ -22,9 +22,9 @@ from samhq_runtime.doctor import children, examine
 from samhq_runtime.doctor.children import PROBES, ProbeResult, ask_driver, probe
 from samhq_runtime.doctor.engines import judge_engines
 from samhq_runtime.doctor.rules import Facts, find_problems
-from samhq_runtime.engine import gpu
-from samhq_runtime.engine.compatibility import current_platform
 from samhq_runtime.manifest import EngineEntry, read_manifest, write_manifest
+from samhq_runtime.nvidia import gpu
+from samhq_runtime.nvidia.compatibility import current_platform
 
 machine = gpu_machine.machine  # the fixture
 child_probe = importlib.import_module("samhq_runtime.doctor.probe")  # the package has a function of that name

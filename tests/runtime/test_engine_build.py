@@ -20,10 +20,11 @@ from tensorrt_fakes import SHAPES
 
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.model import Sam
-from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, Bundle, load_bundle
+from samhq_runtime.bundle import Bundle, load_bundle
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine import EngineOptions, build_engines, store
-from samhq_runtime.engine.profiles import parse_ranges
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError
+from samhq_runtime.nvidia.profiles import parse_ranges
 
 
 @pytest.fixture

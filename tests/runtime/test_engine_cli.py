@@ -16,7 +16,7 @@ from tensorrt_builder import child_environment, require_rtx, unharmed
 from samhq_exporter.cli import main as export_main
 from samhq_runtime.bundle import Bundle, load_bundle
 from samhq_runtime.cli import main
-from samhq_runtime.engine import flavour
+from samhq_runtime.nvidia import flavour
 
 
 @pytest.fixture

@@ -11,14 +11,15 @@ from types import ModuleType
 import pytest
 from tensorrt_fakes import SHAPES, Recorder, fake_tensorrt
 
-from samhq_runtime import engine
 from samhq_runtime.bundle import Bundle
-from samhq_runtime.engine import EngineOptions, build_engines, flavour, gpu
-from samhq_runtime.engine.flavour import FLAVOURS, load_tensorrt
-from samhq_runtime.engine.gpu import Gpu, current_gpu
+from samhq_runtime.engine import EngineOptions, build_engines
+from samhq_runtime.engine import build as engine
 from samhq_runtime.engine.timing_cache import timing_cache_folder
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError
 from samhq_runtime.manifest import MANIFEST_NAME
+from samhq_runtime.nvidia import flavour, gpu
+from samhq_runtime.nvidia.flavour import FLAVOURS, load_tensorrt
+from samhq_runtime.nvidia.gpu import Gpu, current_gpu
 
 TENSORRT, RTX = FLAVOURS["tensorrt"], FLAVOURS["rtx"]
 A_GPU = Gpu("NVIDIA Test Card", "8.6")

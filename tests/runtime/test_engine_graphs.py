@@ -18,8 +18,9 @@ from tensorrt_builder import (
 )
 
 from samhq_exporter.passes.matching import matches_any
-from samhq_exporter.precision import PRECISIONS
-from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, Bundle
+from samhq_exporter.precision.policy import PRECISIONS
+from samhq_runtime.bundle import Bundle
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine import build_engines
 from samhq_runtime.engine.builder import ParsedGraph
 

@@ -27,18 +27,18 @@ from tensorrt_builder import (
 )
 
 from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.graphs import graphs_of, model_sizes
-from samhq_exporter.measured_policy import int8_nodes
+from samhq_exporter.bundle.graph_files import save_graph
 from samhq_exporter.model import Sam
-from samhq_exporter.onnx_files import save_graph
 from samhq_exporter.passes.int8 import activations_of
 from samhq_exporter.passes.matching import matches_any
-from samhq_exporter.precision import PRECISIONS, TABLE, PrecisionPolicy, policy_of
-from samhq_exporter.typed_graphs import TypedGraph, traced, type_graph
+from samhq_exporter.precision.measured import int8_nodes
+from samhq_exporter.precision.policy import PRECISIONS, TABLE, PrecisionPolicy, policy_of
+from samhq_exporter.precision.typed import TypedGraph, traced, type_graph
+from samhq_exporter.tracing.modules import graphs_of, model_sizes
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, GraphSpec, image_encoder_spec, mask_decoder_spec
 from samhq_runtime.engine.builder import ParsedGraph, build_plan
-from samhq_runtime.engine.options import EngineOptions
-from samhq_runtime.engine.profiles import profiles_of
+from samhq_runtime.nvidia.options import EngineOptions
+from samhq_runtime.nvidia.profiles import profiles_of
 
 FUSIONS = ("independent", "sum", "hadamard")
 SIZES = ("demo", "vit_tiny", "vit_b")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from samhq_runtime.contract import ModelSizes, image_encoder_spec, mask_decoder_spec
-from samhq_runtime.engine.profiles import DEFAULT_RANGES, Range, ShapeRange, parse_ranges, profiles_of
 from samhq_runtime.errors import ConfigError
+from samhq_runtime.nvidia.profiles import DEFAULT_RANGES, Range, ShapeRange, parse_ranges, profiles_of
 
 SIZES = ModelSizes(image_size=1024, embedding_size=64, embed_dim=256)
 ENCODER, DECODER = image_encoder_spec(SIZES), mask_decoder_spec(SIZES)

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from samhq_runtime.engine.progress import Phases, make_monitor, open_bar, run_interruptible
+from samhq_runtime.commands.progress_bar import open_bar
+from samhq_runtime.engine.progress import Phases, make_monitor, run_interruptible
 
 FAKE = SimpleNamespace(IProgressMonitor=type("IProgressMonitor", (), {}))
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samhq_exporter.demo.evaluate import held_out_seeds
-from samhq_exporter.demo.scenes import draw_scene
+from samhq_exporter.scenes.drawing import draw_scene
 from samhq_runtime import Bundle
 from samhq_runtime.cli import main
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, DatasetError

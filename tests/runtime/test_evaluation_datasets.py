@@ -15,8 +15,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from samhq_runtime.errors import DatasetError
-from samhq_runtime.evaluation.dataset import Unusable, open_dataset
+from samhq_runtime.evaluation.dataset import Unusable
 from samhq_runtime.evaluation.measure import Setting, measure_image
+from samhq_runtime.evaluation.open import open_dataset
 from samhq_runtime.evaluation.segmentation import decode_segmentation
 
 MASKS = rectangles((5, 5, 30, 40), (50, 10, 70, 30))

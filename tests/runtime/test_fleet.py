@@ -16,8 +16,8 @@ from samhq_runtime import Bundle, Predictor
 from samhq_runtime.errors import PromptError
 from samhq_runtime.fleet.jobs import ImageJob, read_jobs
 from samhq_runtime.fleet.segmenter import Segmenter
-from samhq_runtime.image_io import read_image
-from samhq_runtime.rle import encode_rle
+from samhq_runtime.frames.image_files import read_image
+from samhq_runtime.masks.rle import encode_rle
 
 
 def test_masks_are_those_of_the_predictor(tiny_bundle: Bundle, tmp_path: Path, capsys: Any) -> None:

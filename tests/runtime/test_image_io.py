@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samhq_runtime.errors import ImageError
-from samhq_runtime.image_io import decode_image, read_image
+from samhq_runtime.frames.image_files import decode_image, read_image
 
 RAMP = np.linspace(0, 255, 64).round().astype(np.uint8)[None].repeat(3, axis=0)  # (3,64), black to white
 RGB = RAMP[..., None].repeat(3, axis=2)

@@ -11,16 +11,10 @@ import pytest
 from conftest import unsealed
 
 from samhq_runtime.bundle import Bundle
+from samhq_runtime.bundle.files import file_entries, verify_files
 from samhq_runtime.errors import BundleError
-from samhq_runtime.manifest import (
-    MANIFEST_NAME,
-    FileEntry,
-    Manifest,
-    file_entries,
-    read_manifest,
-    verify_files,
-)
-from samhq_runtime.seal import sealed
+from samhq_runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, read_manifest
+from samhq_runtime.manifest.seal import sealed
 
 Change = Callable[[dict[str, Any]], object]
 

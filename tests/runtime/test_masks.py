@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samhq_runtime.errors import PromptError
-from samhq_runtime.masks import choose, mask_weights
+from samhq_runtime.masks.choice import choose, mask_weights
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ import pytest
 from conftest import export
 
 from samhq_runtime import Bundle, Predictor
-from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER
-from samhq_runtime.contract import Array
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, Array
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, ContractError
 from samhq_runtime.session import open_session
 

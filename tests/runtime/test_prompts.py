@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from samhq_runtime.errors import PromptError
-from samhq_runtime.prompts import Prompts, encode_prompts
+from samhq_runtime.frames.prompts import Prompts, encode_prompts
 
 SIDE = 8  # of low_res_logits
 NAN, INF = float("nan"), float("inf")

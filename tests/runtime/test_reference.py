@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, Bundle
+from samhq_runtime.bundle import Bundle
+from samhq_runtime.bundle.reference import REFERENCE_NAME, load_reference, sample, save_reference
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine.parity import (
     TOLERANCES,
     against_onnx,
@@ -19,7 +21,6 @@ from samhq_runtime.engine.parity import (
 )
 from samhq_runtime.errors import BundleError, ParityError
 from samhq_runtime.parity import mask_iou, relative_error
-from samhq_runtime.reference import REFERENCE_NAME, load_reference, sample, save_reference
 
 
 def test_recorded_by_the_export(tiny_bundle: Bundle) -> None:

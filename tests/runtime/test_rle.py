@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from samhq_runtime.contract import Array
-from samhq_runtime.rle import encode_rle
+from samhq_runtime.masks.rle import encode_rle
 
 
 @pytest.mark.parametrize(

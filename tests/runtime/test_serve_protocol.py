@@ -27,7 +27,7 @@ from serving import (
 )
 
 from samhq_runtime import Bundle, Predictor
-from samhq_runtime.rle import encode_rle
+from samhq_runtime.masks.rle import encode_rle
 from samhq_runtime.serve.messages import MESSAGES
 
 INFER = "/v2/models/samhq/infer"

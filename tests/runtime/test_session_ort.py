@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, Bundle
+from samhq_runtime.bundle import Bundle
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.errors import BackendUnavailable, ConfigError
 from samhq_runtime.session import ort, ort_providers
 from samhq_runtime.session.ort import OrtTensor

@@ -11,10 +11,10 @@ from cuda_fakes import Status
 from gpu_machine import A_GPU, BOX, IMAGE, Machine, both_apis, decoder_feeds, features_of, logits_of
 
 from samhq_runtime import Predictor
-from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine import EngineOptions
-from samhq_runtime.engine.profiles import parse_ranges
 from samhq_runtime.errors import ConfigError, DeviceError
+from samhq_runtime.nvidia.profiles import parse_ranges
 
 machine = gpu_machine.machine  # the fixture
 

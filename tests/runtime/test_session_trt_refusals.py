@@ -17,15 +17,17 @@ from tensorrt_builder import unharmed
 from tensorrt_runtime_fakes import RuntimeRecord
 
 from samhq_runtime import Predictor
-from samhq_runtime.bundle import IMAGE_ENCODER, MASK_DECODER, load_bundle
+from samhq_runtime.bundle import load_bundle
 from samhq_runtime.cli import main
-from samhq_runtime.engine import EngineOptions, build_engines, flavour
-from samhq_runtime.engine.compatibility import command_for, differences
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
+from samhq_runtime.engine import EngineOptions, build_engines
 from samhq_runtime.engine.gate import require_checkable
-from samhq_runtime.engine.gpu import Gpu
-from samhq_runtime.engine.profiles import parse_ranges
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, ContractError, DeviceError, ParityError
 from samhq_runtime.manifest import EngineEntry
+from samhq_runtime.nvidia import flavour
+from samhq_runtime.nvidia.compatibility import command_for, differences
+from samhq_runtime.nvidia.gpu import Gpu
+from samhq_runtime.nvidia.profiles import parse_ranges
 
 machine = gpu_machine.machine  # the fixture
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from samhq_runtime.geometry import fit_longest_side
-from samhq_runtime.upscale import upscale, upscale_masks
+from samhq_runtime.frames.geometry import fit_longest_side
+from samhq_runtime.masks.upscale import upscale, upscale_masks
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..architecture import PIXEL_MEAN, PIXEL_STD
-from .scenes import Scene, draw_scene
+from ..scenes.drawing import Scene, draw_scene
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.evaluation.metrics import iou
-from samhq_runtime.geometry import preprocess
-from samhq_runtime.masks import mask_weights
+from samhq_runtime.frames.geometry import preprocess
+from samhq_runtime.frames.prompts import encode_prompts
+from samhq_runtime.masks.box import box_of
+from samhq_runtime.masks.choice import mask_weights
+from samhq_runtime.masks.upscale import upscale
 from samhq_runtime.predictor import Predictor
-from samhq_runtime.prompts import encode_prompts
-from samhq_runtime.upscale import upscale
 
-from ..emulation import runnable
 from ..model import PlainSam
-from ..preview import box_of
-from .scenes import Scene, draw_scene
+from ..scenes.drawing import Scene, draw_scene
+from ..verification.emulation import runnable
 
 
 @torch.inference_mode()

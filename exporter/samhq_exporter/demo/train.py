@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from samhq_runtime.manifest import sha256_of
+from samhq_runtime.files import sha256_of
 
 from ..architecture import VARIANTS
-from ..checkpoint import load_checkpoint, to_official_keys
 from ..model import TOKEN_FUSIONS, Sam
+from ..weights.checkpoint import load_checkpoint, to_official_keys
 from .data import draw_samples
 from .evaluate import evaluate, held_out_seeds
 from .optimiser import Schedule

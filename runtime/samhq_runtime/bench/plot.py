@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendUnavailable
+from ..files import write_whole
 from .cases import COLD_START, MEASURES
-from .results import write_whole
 
 
 def require_matplotlib() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import BenchmarkError
+from ..files import write_whole
 
 SCHEMA_VERSION = 1
 
@@ -29,13 +29,3 @@ def read_results(path: Path) -> dict[str, Any]:
     if version != SCHEMA_VERSION or not rows:
         raise BenchmarkError(f"{path}: schema {version} with {len(rows)} rows; expected schema {SCHEMA_VERSION}, rows")
     return results
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a file beside `path`, then put it in its place; an interruption leaves no trace."""
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial{path.suffix}"
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

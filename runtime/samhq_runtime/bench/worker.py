@@ -33,8 +33,8 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
     case = Case(**job["case"])
     if case.measure == COLD_START:
         return _cold_start(case, job)
-    from .sampling import measure
-    from .works import WORKS
+    from .measuring import measure
+    from .workloads import WORKS
 
     def load() -> Callable[[], object]:
         return WORKS[case.measure](case, Path(job["image"]), job["threads"])
@@ -44,7 +44,7 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
 
 def _cold_start(case: Any, job: dict[str, Any]) -> dict[str, Any]:
     """Seconds from the parent's decision to start this process to the first mask, and where they went."""
-    from ..image_io import read_image
+    from ..frames.image_files import read_image
     from ..predictor import Predictor
 
     imported = time.monotonic()

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..engine.compatibility import command_for, differences
-from ..engine.gpu import Gpu
 from ..manifest import read_manifest
+from ..nvidia.compatibility import command_for, differences
+from ..nvidia.gpu import Gpu
 from .rules import Facts
 
 

@@ -51,7 +51,7 @@ def main(name: str) -> dict[str, Any]:
 
 def driver() -> dict[str, Any]:
     """The NVIDIA driver and its GPUs; None and [] where there is none."""
-    from ..engine.gpu import current_gpu, driver_cuda_version, driver_version
+    from ..nvidia.gpu import current_gpu, driver_cuda_version, driver_version
 
     gpus: list[dict[str, str]] = []
     while gpu := current_gpu(len(gpus)):
@@ -82,8 +82,8 @@ def _run_engine(flavour: str, path: Path) -> tuple[Array, str]:
     import threading
 
     from ..engine.builder import build_plan, parse_graph
-    from ..engine.flavour import FLAVOURS, load_tensorrt
-    from ..engine.options import EngineOptions
+    from ..nvidia.flavour import FLAVOURS, load_tensorrt
+    from ..nvidia.options import EngineOptions
 
     tensorrt = load_tensorrt(FLAVOURS[flavour])
     plan = path.with_suffix(".engine")

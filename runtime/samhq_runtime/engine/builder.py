@@ -10,10 +10,10 @@ from typing import Any
 
 from ..contract import GraphSpec, TensorSpec
 from ..errors import BackendUnavailable, BundleError, ConfigError
-from .flavour import TensorRT
-from .messages import messages_of
-from .options import EngineOptions
-from .profiles import Profile
+from ..nvidia.flavour import TensorRT
+from ..nvidia.messages import messages_of
+from ..nvidia.options import EngineOptions
+from ..nvidia.profiles import Profile
 from .progress import Show, make_monitor
 
 Write = Callable[[Any], object]  # takes any buffer

@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from ..bundle import NOT_ON_CPU, Bundle
+from ..bundle.reference import REFERENCE_NAME, Reference, load_reference
 from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..errors import BackendUnavailable, ConfigError
 from ..manifest import EngineEntry, read_manifest, write_manifest
-from ..reference import REFERENCE_NAME, Reference, load_reference
+from ..nvidia.flavour import Flavour, TensorRT
+from ..nvidia.options import EngineOptions
 from ..session import Session
-from .flavour import Flavour, TensorRT
-from .options import EngineOptions
 from .parity import against_onnx, against_pytorch, require_close, run_reference
 from .store import write_errors
 from .timing_cache import Notice

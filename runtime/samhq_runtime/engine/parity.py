@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..bundle import Bundle
+from ..bundle.reference import Reference, sample
 from ..contract import NUM_SAM_TOKENS, Array
 from ..errors import ParityError
-from ..geometry import preprocess
+from ..frames.geometry import preprocess
 from ..parity import Tolerance, mask_overlap, relative_error
-from ..reference import Reference, sample
 from ..session import Session, Tensor
 
 Outputs = dict[str, list[Array]]  # by output name, one array per case

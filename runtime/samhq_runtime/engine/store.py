@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError
-from ..manifest import EngineEntry, FileEntry, read_manifest, sha256_of, write_manifest
+from ..files import sha256_of
+from ..manifest import EngineEntry, FileEntry, read_manifest, write_manifest
 
 _PIECE = 16 << 20
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
-from ..image_io import write_png
+from ..frames.image_files import write_png
 from ..predictor import Predictor
 from .dataset import Dataset, Unusable
 from .measure import ImageRecord, ObjectScore, Setting, predict_masks

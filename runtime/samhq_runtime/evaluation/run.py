@@ -11,11 +11,12 @@ from pathlib import Path
 from .. import __version__
 from ..bundle import Bundle
 from ..errors import ConfigError, DatasetError
-from .calibration_chart import CHART_NAME, calibration_chart
-from .dataset import Dataset, Skip, open_dataset
+from .dataset import Dataset, Skip
 from .measure import ImageRecord, Setting, measure_image
+from .open import open_dataset
 from .pictures import draw_cases
 from .records import Records
+from .reliability_chart import CHART_NAME, calibration_chart
 from .report import REPORT_NAME, BundleReport, Report, write_text
 from .subjects import Subject, open_subjects
 from .summary import compare, summarise

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendUnavailable
-from ..rle import decode_runs
+from ..masks.rle import decode_runs
 from .dataset import Unusable
 from .metrics import Mask
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from ..contract import Array
 from ..errors import ConfigError
-from ..rle import encode_rle
+from ..masks.rle import encode_rle
 from .jobs import ImageJob
 
 _SETTINGS = "settings.json"

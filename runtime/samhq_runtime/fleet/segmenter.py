@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SamHqError
-from ..image_io import read_image
+from ..frames.image_files import read_image
 from ..predictor import Predictor
 from .jobs import ImageJob
 from .output import write_failure, write_result

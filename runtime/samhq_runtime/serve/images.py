@@ -9,8 +9,8 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import require_image
-from ..image_io import count_pixels, decode_image
+from ..frames.geometry import require_image
+from ..frames.image_files import count_pixels, decode_image
 from .errors import Reason, RequestError
 from .signature import IMAGE, IMAGE_BYTES, InferRequest
 

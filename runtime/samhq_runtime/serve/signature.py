@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..contract import Array, ModelSizes
-from ..image_io import encode_png
-from ..prompts import encode_prompts
-from ..rle import encode_rle
+from ..frames.image_files import encode_png
+from ..frames.prompts import encode_prompts
+from ..masks.rle import encode_rle
 from .errors import Reason, RequestError
 from .tensors import BYTES, Tensor, bytes_array
 

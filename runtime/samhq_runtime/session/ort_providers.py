@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..contract import GraphSpec
-from ..engine.profiles import profiles_of
 from ..errors import ConfigError
+from ..nvidia.profiles import profiles_of
 
 _GPU = "for NVIDIA GPUs install 'samhq-export[gpu]' in an environment without [cpu]"
 _PRECISION = "precision is the graph's; export the bundle in another --precision"

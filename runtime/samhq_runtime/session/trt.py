@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from ..contract import Array, GraphSpec
-from ..engine.compatibility import require_runs_here
-from ..engine.flavour import FLAVOURS, TensorRT, load_tensorrt
-from ..engine.gpu import current_gpu
-from ..engine.messages import messages_of
-from ..engine.rebuild import rebuild_command
 from ..errors import BundleError, ConfigError, ContractError, DeviceError
 from ..manifest import EngineEntry, Manifest
+from ..nvidia.compatibility import require_runs_here
+from ..nvidia.flavour import FLAVOURS, TensorRT, load_tensorrt
+from ..nvidia.gpu import current_gpu
+from ..nvidia.messages import messages_of
+from ..nvidia.rebuild import rebuild_command
 from . import Tensor
 from .cuda import CudaTensor, Device
 from .lanes import GraphCapture, Lane

@@ -1,0 +1,72 @@
+"""A folder appears under its name complete, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from samhq_runtime.errors import ConfigError, interrupted
+from samhq_runtime.manifest import MANIFEST_NAME
+
+
+@contextmanager
+def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a temporary folder beside `output`; renamed to `output` if the block succeeds, removed if it does not.
+
+    Raises:
+        ConfigError: `output` exists without `overwrite`, is not a bundle, or its parent cannot be written; asked before
+            the block and after it, because exports take minutes.
+    """
+    _require_replaceable(output, overwrite=overwrite)
+    output = Path(os.path.realpath(output))  # what a link names is replaced, not the link
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
+    except OSError as e:
+        raise ConfigError(f"{output}: cannot be written ({e.strerror}); choose another --output") from e
+    try:
+        yield staging
+        staging.chmod(0o755)
+        _require_replaceable(output, overwrite=overwrite)
+        _swap(staging, output)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _require_replaceable(output: Path, *, overwrite: bool) -> None:
+    if not output.exists():
+        return
+    if not overwrite:
+        raise ConfigError(f"{output}: already exists; choose another --output, or give --overwrite to replace it")
+    if not _is_bundle(output) and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(f"{output}: is not a bundle, so --overwrite does not replace it; choose another --output")
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether this project wrote it, in whatever version: other folders have a `manifest.json` too."""
+    try:
+        content = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"schema_version", "graphs", "files"} <= content.keys()
+
+
+def _swap(staging: Path, output: Path) -> None:
+    """Rename `staging` to `output`; an old bundle there is moved aside first and deleted last."""
+    if not output.exists():
+        staging.rename(output)
+        return
+    old = staging.with_suffix(".old")
+    output.rename(old)
+    try:
+        staging.rename(output)
+    except BaseException:  # Ctrl-C too
+        old.rename(output)
+        raise
+    with interrupted(f"{output} is complete, and what it replaced partly left in {old}"):
+        shutil.rmtree(old)

@@ -1,0 +1,74 @@
+"""Calibration: the images activations are measured on, and the int8 scale that follows from measured values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samhq_runtime.errors import ConfigError
+from samhq_runtime.frames.image_files import read_image
+from samhq_runtime.masks.box import box_of
+
+from ..scenes.drawing import draw_scene
+from ..scenes.sample import SCENE_SIZE, central_boxes
+
+MOST_IMAGES = 128
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_SCENES = 2
+_SCENE_SEED = 2_000_100  # outside the demo model's training and held-out seeds
+
+
+@dataclass(frozen=True)
+class CalibrationImage:
+    """`image` (H,W,3) uint8 and the `boxes` (B,4) it is prompted with, in its pixels."""
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """What is measured on; `source` is for the manifest. Images are read one at a time."""
+
+    source: str
+    images: Sequence[Callable[[], CalibrationImage]]
+
+
+def calibration_set(paths: Sequence[Path]) -> CalibrationSet:
+    """Images and folders of images, or, without any, drawn scenes.
+
+    Raises:
+        ConfigError: a path that does not exist, or a folder without images.
+    """
+    if not paths:
+        scenes = [lambda seed=_SCENE_SEED + i: _scene(seed) for i in range(_SCENES)]
+        return CalibrationSet("drawn scenes", scenes)
+    files = [file for path in paths for file in _files(path)]
+    chosen = [files[i * len(files) // MOST_IMAGES] for i in range(MOST_IMAGES)] if len(files) > MOST_IMAGES else files
+    return CalibrationSet(f"{len(chosen)} of {len(files)} given images", [lambda f=f: _read(f) for f in chosen])  # type: ignore[misc]
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ConfigError(f"--calibration {path}: no such file or folder")
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise ConfigError(f"--calibration {path}: no images in it; expected {', '.join(sorted(_SUFFIXES))}")
+    return files
+
+
+def _read(path: Path) -> CalibrationImage:
+    image = read_image(path)
+    return CalibrationImage(image, central_boxes(image))
+
+
+def _scene(seed: int) -> CalibrationImage:
+    scene = draw_scene(seed, SCENE_SIZE)
+    return CalibrationImage(scene.image, np.array([box_of(mask) for mask in scene.masks]))

@@ -1,0 +1,181 @@
+"""Parity as a gate: the written graphs under ONNX Runtime against the PyTorch model, on a seeded image and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samhq_runtime.bundle import Bundle
+from samhq_runtime.bundle.reference import PROMPTS, Case, Reference, sample, save_reference
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, NUM_SAM_TOKENS
+from samhq_runtime.errors import ParityError
+from samhq_runtime.frames.geometry import preprocess
+from samhq_runtime.parity import Tolerance
+from samhq_runtime.parity import mask_iou as mask_iou_of
+from samhq_runtime.session import open_session
+
+from ..model import PlainSam
+from ..scenes.sample_prompts import prompt_feeds
+
+Array = NDArray[Any]
+_TIE = 1e-3  # difference of predicted IoU
+_LABELS = (*(f"sam_{i}" for i in range(NUM_SAM_TOKENS)), "hq")  # of the token masks; an original SAM has no last one
+
+
+TOLERANCES = {
+    "fp32": Tolerance(relative=1e-3, iou=0.9999),
+    "fp16": Tolerance(relative=5e-2, iou=0.97),
+    "bf16": Tolerance(relative=1e-1, iou=0.95),
+    "int8": Tolerance(relative=2e-1, iou=0.90),
+}
+
+
+@dataclass(frozen=True)
+class TensorParity:
+    max_abs: float
+    mean_abs: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """Errors per output, mask IoU per token mask and after the choice of the best multimask candidate.
+
+    Attributes:
+        tensors: output name -> errors against PyTorch.
+        mask_iou: smallest IoU over the prompts of each token mask (`sam_0` ... `sam_3`, `hq`) and of `selected`.
+        ties: prompts whose best candidate differs only because PyTorch itself rates both alike, within 1e-3.
+    """
+
+    tensors: Mapping[str, TensorParity]
+    mask_iou: Mapping[str, float]
+    ties: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def breaches(self, tolerance: Tolerance) -> list[str]:
+        """What is out of tolerance, in words; empty if the graphs may ship. NaN is always a breach."""
+        bad = [
+            f"{k}: relative error {t.relative:.2e}, at most {tolerance.relative:.0e} allowed"
+            for k, t in self.tensors.items()
+            if not t.relative <= tolerance.relative
+        ]
+        bad += [
+            f"mask {k}: IoU {iou:.5f}, at least {tolerance.iou} required"
+            for k, iou in self.mask_iou.items()
+            if not iou >= tolerance.iou
+        ]
+        return bad
+
+
+def verify(
+    bundle: Bundle, sam: PlainSam, image: NDArray[np.uint8], boxes: NDArray[Any], *, record: Path | None = None
+) -> ParityReport:
+    """Run the bundle's graphs and `sam` on the same inputs.
+
+    Args:
+        bundle: as written to disk.
+        sam: the float32 model it was exported from.
+        image: (H,W,3) uint8.
+        boxes: (B,4) x0, y0, x1, y1 in pixels of `image`; points and mask prompts are derived from them.
+        record: file for what `sam` computes, which engines are held against on their own machine.
+    """
+    manifest = bundle.manifest
+    input_image = preprocess(image, manifest.sizes.image_size, manifest.pixel_mean, manifest.pixel_std)
+    with torch.inference_mode():
+        features = [t.numpy() for t in sam.encode_image(torch.from_numpy(input_image))]
+    outputs = [tensor.name for tensor in manifest.graphs[IMAGE_ENCODER].spec.outputs]
+    expected = dict(zip(outputs, features, strict=True))
+    prompts = list(prompt_feeds(manifest.sizes, (image.shape[0], image.shape[1]), boxes))
+    references = [expected, *(_torch_decode(sam, expected, feeds) for feeds in prompts)]
+    got: dict[str, list[Array]] = {}
+    want: dict[str, list[Array]] = {}
+    for files in _forms(bundle):
+        for reference, result in zip(references, _run(bundle, files, input_image, prompts), strict=True):
+            for name, array in reference.items():
+                got.setdefault(name, []).append(result[name])
+                want.setdefault(name, []).append(array)
+    if record is not None:
+        sampled = {name: sample(name, array) for name, array in expected.items()}
+        # Mask prompts would take more room than all the rest.
+        given = [(f, r) for f, r in zip(prompts, references[1:], strict=True) if not f["has_mask_input"].any()]
+        save_reference(record, Reference(image, sampled, [_recorded_case(*pair) for pair in given]))
+    return _compare(got, want)
+
+
+def _forms(bundle: Bundle) -> list[dict[str, Path]]:
+    """The portable graph files, and those for ONNX Runtime's CPU provider if there are any."""
+    graphs = bundle.manifest.graphs
+    portable = {name: bundle.path / entry.file for name, entry in graphs.items()}
+    for_cpu = {name: bundle.path / (entry.cpu_file or entry.file) for name, entry in graphs.items()}
+    return [portable] if for_cpu == portable else [portable, for_cpu]
+
+
+def _run(
+    bundle: Bundle, files: Mapping[str, Path], input_image: Array, prompts: Sequence[Mapping[str, Array]]
+) -> Iterator[dict[str, Array]]:
+    """What the encoder returns, then what the decoder returns for each of the prompts."""
+    graphs = bundle.manifest.graphs
+    with open_session(files[IMAGE_ENCODER], graphs[IMAGE_ENCODER].spec) as encode:
+        encoded = encode({"input_image": input_image})
+    yield encoded
+    with open_session(files[MASK_DECODER], graphs[MASK_DECODER].spec) as decode:
+        for feeds in prompts:
+            yield decode({**encoded, **feeds})
+
+
+def require_parity(report: ParityReport, precision: str) -> None:
+    """Raise ParityError unless every figure is within the tolerance of `precision`."""
+    breaches = report.breaches(TOLERANCES[precision])
+    if breaches:
+        raise ParityError(
+            f"{precision} graphs differ from PyTorch: {'; '.join(breaches)}. No bundle was written; "
+            "export with --precision fp32, or report this with the checkpoint's name"
+        )
+
+
+def _recorded_case(feeds: Mapping[str, Array], references: Mapping[str, Array]) -> Case:
+    outputs = {name: sample(name, array[:PROMPTS]) for name, array in references.items()}
+    return Case(feeds["point_coords"][:PROMPTS], feeds["point_labels"][:PROMPTS], outputs)
+
+
+@torch.inference_mode()
+def _torch_decode(sam: PlainSam, features: Mapping[str, Array], feeds: Mapping[str, Array]) -> dict[str, Array]:
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in {**features, **feeds}.items()}
+    logits, iou = sam.decode_masks(**tensors)
+    return {"low_res_logits": logits.numpy(), "iou_predictions": iou.numpy()}
+
+
+def _compare(got: Mapping[str, list[Array]], want: Mapping[str, list[Array]]) -> ParityReport:
+    merged = {name: (np.concatenate(got[name]), np.concatenate(want[name])) for name in want}
+    tensors = {name: _errors(*pair) for name, pair in merged.items()}
+    logits, reference = merged["low_res_logits"]
+    quality, reference_quality = merged["iou_predictions"]
+    masks = mask_iou_of(logits, reference).min(axis=0)
+    mask_iou = {label: float(value) for label, value in zip(_LABELS, masks, strict=False)}
+    mask_iou["selected"], ties = _selected_iou(logits, quality, reference, reference_quality)
+    return ParityReport(tensors, mask_iou, ties)
+
+
+def _selected_iou(logits: Array, quality: Array, reference: Array, reference_quality: Array) -> tuple[float, int]:
+    """Smallest IoU of best-candidate(-plus-HQ) masks, each side choosing by its own predicted IoU; ties left out."""
+    rows = np.arange(len(logits))
+    chosen, best = quality[:, 1:].argmax(axis=1) + 1, reference_quality[:, 1:].argmax(axis=1) + 1
+    gap = reference_quality[rows, best] - reference_quality[rows, chosen]
+    tie = (chosen != best) & (gap <= _TIE)
+    hq, reference_hq = (masks[:, NUM_SAM_TOKENS:].sum(axis=1) for masks in (logits, reference))  # zero without one
+    iou = mask_iou_of(logits[rows, chosen] + hq, reference[rows, best] + reference_hq)
+    return float(iou[~tie].min(initial=1.0)), int(tie.sum())
+
+
+def _errors(got: Array, want: Array) -> TensorParity:
+    difference = np.abs(got.astype(np.float32) - want)
+    span = float(want.max() - want.min()) or 1.0
+    return TensorParity(float(difference.max()), float(difference.mean()), float(difference.max()) / span)

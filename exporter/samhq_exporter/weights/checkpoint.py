@@ -1,0 +1,258 @@
+"""Weights file -> strictly loaded model. Sizes are read from the tensors, never guessed from the file name."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from samhq_runtime.contract import NO_FUSION
+from samhq_runtime.errors import CheckpointError, ConfigError
+from samhq_runtime.files import sha256_of
+
+from ..architecture import Architecture, variant_name
+from ..model import TOKEN_FUSIONS, PlainSam, Sam
+from ..model.tiny_vit import fold_weights
+from .huggingface import has_huggingface_names, is_huggingface, read_decoder_norm_eps, read_huggingface, weight_files
+from .infer import MASK_TOKENS, architecture_of, is_tiny_vit
+from .input_size import resize_state, resized
+from .released import RELEASES
+
+# (official prefix, prefix in our modules): `hf_` is spelt `hq_`, and what depends on the image alone moved.
+_PREFIXES = (
+    ("mask_decoder.hf_token.", "mask_decoder.hq_token."),
+    ("mask_decoder.hf_mlp.", "mask_decoder.hq_mlp."),
+    ("mask_decoder.compress_vit_feat.", "hq_fusion.compress_vit_feat."),
+    ("mask_decoder.embedding_encoder.", "hq_fusion.embedding_encoder."),
+)
+_OUR_NAMES = tuple(ours for _, ours in _PREFIXES)
+_HQ_KEYS = (*(official for official, _ in _PREFIXES), "mask_decoder.embedding_maskfeature.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model in eval mode, with where it came from.
+
+    `token_fusion` is `none` for an original SAM; `hq_token` is the name and SHA-256 of the file of a tuned HQ token.
+    """
+
+    sam: PlainSam
+    variant: str
+    token_fusion: str
+    sha256: str
+    file_name: str
+    hq_token: tuple[str, str] | None = None
+
+    @property
+    def sam_hq(self) -> Sam:
+        """`sam`, if it has the HQ part; else ConfigError."""
+        if not isinstance(self.sam, Sam):
+            raise ConfigError(f"{self.file_name}: an original SAM without HQ part; expected SAM-HQ weights")
+        return self.sam
+
+
+def load_checkpoint(
+    path: Path, *, variant: str | None = None, token_fusion: str | None = None, image_size: int | None = None
+) -> Checkpoint:
+    """Load SAM-HQ or SAM weights: an official state dict (`.pth`, `.safetensors`) or a Hugging Face folder.
+
+    Args:
+        path: the weights file or folder; pickles are read with `weights_only=True`, so code in them never runs.
+        variant: insist on this variant; by default it is recognised from the tensors' shapes.
+        token_fusion: one of `TOKEN_FUSIONS`; by default the file's metadata, else `independent` as released.
+        image_size: interpolate the weights to this input size; by default the one they were trained with.
+
+    Raises:
+        CheckpointError: unreadable, unsafe, not SAM or SAM-HQ, or tensors missing or left over.
+        ConfigError: `variant` is not what the file holds, `token_fusion` contradicts its metadata or is for an original
+            SAM, or `image_size` does not fit the patches.
+    """
+    huggingface = is_huggingface(path)
+    content, metadata = (read_huggingface(path), {}) if huggingface else _read(path)
+    state = {key: value.float() for key, value in _unwrap(content, path).items()}
+    if has_huggingface_names(state, path):
+        raise CheckpointError(
+            f"{path.name}: holds Hugging Face weights as a pickle; expected the folder that transformers' "
+            "save_pretrained writes, config.json with model.safetensors: load and save them once with transformers"
+        )
+    fusion = _token_fusion(state, metadata, token_fusion, path)
+    eps = read_decoder_norm_eps(path) if huggingface else Architecture.decoder_norm_eps
+    arch = replace(infer_architecture(state, path), decoder_norm_eps=eps)
+    digest = _sha256_of(path)
+    return _build(state, arch, path, variant=variant, token_fusion=fusion, image_size=image_size, sha256=digest)
+
+
+def checkpoint_of_model(
+    model: nn.Module, *, variant: str | None = None, token_fusion: str | None = None, image_size: int | None = None
+) -> Checkpoint:
+    """The weights of a `Sam` object of `segment_anything_hq` or `segment_anything` (fine-tuned, say), copied.
+
+    Raises as `load_checkpoint` does; the hash is over the names and values of its tensors.
+    """
+    name = Path(f"{type(model).__name__} object")
+    state = {key: value.detach().cpu().float().clone() for key, value in model.state_dict().items()}
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].contiguous().numpy().tobytes())
+    fusion = _token_fusion(state, {}, token_fusion, name)
+    sha256 = digest.hexdigest()
+    arch = infer_architecture(state, name)
+    return _build(state, arch, name, variant=variant, token_fusion=fusion, image_size=image_size, sha256=sha256)
+
+
+def from_official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official state-dict keys -> keys of `model.Sam`; a TinyViT's weights are folded."""
+    folded = fold_weights(state) if is_tiny_vit(state) else state
+    return {_rename(key, _PREFIXES): value for key, value in folded.items()}
+
+
+def to_official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keys of `model.Sam` -> official state-dict keys (of a ViT; TinyViT's folded weights cannot be unfolded)."""
+    prefixes = tuple((ours, official) for official, ours in _PREFIXES)
+    return {_rename(key, prefixes): value for key, value in state.items()}
+
+
+def infer_architecture(state: Mapping[str, Tensor], path: Path) -> Architecture:
+    """Read every size off the shapes of an official-format state dict."""
+    try:
+        return architecture_of(state)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as e:
+        raise CheckpointError(
+            f"{path.name}: not a SAM or SAM-HQ checkpoint (its tensors do not describe one: {e}); "
+            "expected the names and shapes of sam_hq_vit_b, vit_l, vit_h or vit_tiny"
+        ) from e
+
+
+def _build(
+    state: dict[str, Tensor],
+    arch: Architecture,
+    path: Path,
+    *,
+    variant: str | None,
+    token_fusion: str,
+    image_size: int | None,
+    sha256: str,
+) -> Checkpoint:
+    found = variant_name(arch)
+    if variant is not None and variant != found:
+        raise ConfigError(f"{path.name}: holds a {found} model, --variant asked for {variant}; drop the option")
+    if image_size is not None and image_size != arch.image_size:
+        arch = resized(arch, image_size)
+        state = resize_state(state, arch)
+    sam = _empty_model(arch, token_fusion, path)
+    _load_strictly(sam, state, path)
+    return Checkpoint(sam.eval().requires_grad_(False), found, token_fusion, sha256, path.name)
+
+
+def _empty_model(arch: Architecture, token_fusion: str, path: Path) -> PlainSam:
+    try:
+        return PlainSam(arch) if token_fusion == NO_FUSION else Sam(arch, token_fusion=token_fusion)
+    except (ValueError, RuntimeError, ZeroDivisionError) as e:
+        raise CheckpointError(f"{path.name}: its tensors describe a model that cannot exist ({arch})") from e
+
+
+def _read(path: Path) -> tuple[Mapping[str, object], Mapping[str, str]]:
+    """The raw content of a weights file and its string metadata."""
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such file; expected SAM-HQ or SAM weights (.pth, .safetensors, Hugging Face folder), "
+            f"or a name: {', '.join(RELEASES)}"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+            return load_file(path), metadata
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol; our own message follows
+            return torch.load(path, map_location="cpu", weights_only=True), {}
+    except pickle.UnpicklingError as e:
+        raise CheckpointError(
+            f"{path.name}: refused, it is not a plain tensor file (it may hold code); "
+            "expected a state dict saved with torch.save or safetensors"
+        ) from e
+    except Exception as e:  # torch's unpickler lets any exception out of a damaged file
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise CheckpointError(
+            f"{path.name}: cannot be read as a checkpoint ({reason}); it may be truncated, download it again"
+        ) from e
+
+
+def _sha256_of(path: Path) -> str:
+    """Of the weights file; of several shards, the digest of their digests in the order of their names."""
+    digests = [sha256_of(file) for file in (weight_files(path) if path.is_dir() else [path])]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
+    """A flat name -> tensor mapping; training scripts wrap it as `model` or `state_dict`, or prefix it `module.`."""
+    for wrapper in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path.name}: holds a {type(content).__name__}; expected a state dict of tensors")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _token_fusion(state: Mapping[str, Tensor], metadata: Mapping[str, str], asked: str | None, path: Path) -> str:
+    """What the file says or the caller asks for; `none` if the weights have no HQ part at all."""
+    if MASK_TOKENS not in state:
+        raise CheckpointError(
+            f"{path.name}: not a SAM checkpoint ({MASK_TOKENS} is missing among {len(state)} tensors)"
+        )
+    recorded = metadata.get("token_fusion")
+    if recorded and asked and recorded != asked:
+        raise ConfigError(
+            f"{path.name}: was trained with token fusion {recorded}, --token-fusion asked for {asked}; drop the option"
+        )
+    fusion = asked or recorded
+    if not any(key.startswith(_HQ_KEYS) for key in state):
+        if fusion:
+            raise ConfigError(
+                f"{path.name}: a SAM checkpoint without the HQ part, which has no HQ token for token fusion {fusion}; "
+                "drop --token-fusion to export the original SAM, or give SAM-HQ weights such as sam_hq_vit_b.pth"
+            )
+        return NO_FUSION
+    fusion = fusion or "independent"
+    if fusion not in TOKEN_FUSIONS:
+        raise ConfigError(f"unknown token fusion {fusion!r}; choose from {', '.join(TOKEN_FUSIONS)}")
+    return fusion
+
+
+def _load_strictly(sam: PlainSam, state: Mapping[str, Tensor], path: Path) -> None:
+    """Every tensor in place, none left over, all finite."""
+    expected = sam.state_dict()
+    got = from_official_keys(state)
+    ours = {key for key in state if key.startswith(_OUR_NAMES)}  # no file has them; renamed ones must not hide them
+    missing, unknown = sorted(expected.keys() - got.keys()), sorted((got.keys() - expected.keys()) | ours)
+    if missing or unknown:
+        raise CheckpointError(f"{path.name}: tensors missing {_some(missing)}, unexpected {_some(unknown)}")
+    wrong = [
+        f"{k} {tuple(got[k].shape)}, not {tuple(expected[k].shape)}" for k in got if got[k].shape != expected[k].shape
+    ]
+    if wrong:
+        raise CheckpointError(f"{path.name}: tensors of the wrong shape {_some(wrong)}")
+    broken = [key for key, value in got.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(f"{path.name}: NaN or infinity in {_some(broken)}; the file is damaged or diverged")
+    sam.load_state_dict(got, strict=True, assign=True)
+
+
+def _some(names: list[str]) -> str:
+    return f"[{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}] ({len(names)})"
+
+
+def _rename(key: str, prefixes: tuple[tuple[str, str], ...]) -> str:
+    for old, new in prefixes:
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return key

@@ -1,0 +1,9 @@
+"""A bundle folder, verified: the way in for every runtime.
+
+In: a folder written by `samhq-export`. Out: a `Bundle` whose every file was hashed, and sessions for its graphs.
+Imports manifest, session and nvidia; knows neither engines being built nor what masks are.
+"""
+
+from .bundle import ENGINE_PROVIDERS, NOT_ON_CPU, Bundle, load_bundle
+
+__all__ = ["ENGINE_PROVIDERS", "NOT_ON_CPU", "Bundle", "load_bundle"]

@@ -1,0 +1,111 @@
+"""A bundle folder, verified: the way in for every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..contract import IMAGE_ENCODER, MASK_DECODER
+from ..errors import BackendUnavailable, BundleError, ConfigError
+from ..manifest import EngineEntry, Manifest, read_manifest
+from ..session import ProviderOptions, Session, open_session, require_chosen
+from .files import verify_files
+
+# Providers that run the bundle's TensorRT engines instead of its graphs, and the flavour of engine they insist on.
+ENGINE_PROVIDERS = {"engine": None, "engine:tensorrt": "tensorrt", "engine:rtx": "rtx"}
+
+NOT_ON_CPU = frozenset({"bf16"})  # precisions whose graphs need a GPU: ONNX Runtime's CPU provider lacks the kernels
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Two graphs and their manifest, every file hashed against it."""
+
+    path: Path
+    manifest: Manifest
+
+    def open(
+        self,
+        graph: str,
+        *,
+        providers: Sequence[str] = ("cpu",),
+        threads: int = 0,
+        provider_options: ProviderOptions | None = None,
+    ) -> Session:
+        """Open one graph of the bundle, `image_encoder` or `mask_decoder`.
+
+        Args:
+            graph: its name.
+            providers: ONNX Runtime's, see `open_session`; or `engine` alone, for the TensorRT engine of that graph
+                (`engine:tensorrt` or `engine:rtx` where the bundle has both).
+            threads: CPU threads inside one operator; 0 means one per physical core. Engines ignore it.
+            provider_options: options by provider; engines take `device_id`, `contexts` and `cuda_graph`.
+        """
+        require_chosen(provider_options, providers)
+        if not ENGINE_PROVIDERS.keys() & set(providers):
+            entry = self.manifest.graphs[graph]
+            if self.manifest.precision in NOT_ON_CPU and providers[0] == "cpu":
+                raise BackendUnavailable(
+                    f"{self.path}: {self.manifest.precision} graphs cannot run on the CPU, ONNX Runtime has no kernels "
+                    f"for them; build engines (samhq engine {self.path}), or export with --precision fp32 or int8"
+                )
+            return open_session(
+                self.path / (entry.cpu_file if entry.cpu_file and tuple(providers) == ("cpu",) else entry.file),
+                entry.spec,
+                providers=providers,
+                threads=threads,
+                provider_options=provider_options,
+            )
+        engine = self.engine(graph, providers)
+        from ..session.trt import RunOptions, TrtSession
+
+        options = RunOptions.parse((provider_options or {}).get(providers[0], {}))
+        return TrtSession(self.path, self.manifest, engine, options)
+
+    def open_both(
+        self,
+        *,
+        providers: Sequence[str] = ("cpu",),
+        threads: int = 0,
+        provider_options: ProviderOptions | None = None,
+    ) -> tuple[Session, Session]:
+        """Open encoder and decoder."""
+        encoder, decoder = (
+            self.open(graph, providers=providers, threads=threads, provider_options=provider_options)
+            for graph in (IMAGE_ENCODER, MASK_DECODER)
+        )
+        return encoder, decoder
+
+    def engine(self, graph: str, providers: Sequence[str]) -> EngineEntry:
+        """The engine of a graph that `providers` ask for.
+
+        Raises:
+            ConfigError: it stands beside other providers, or does not say which of two.
+            BundleError: the bundle has none; the message has the command that builds it.
+        """
+        if len(providers) != 1:
+            raise ConfigError(f"providers {','.join(providers)}: an engine stands alone; it falls back to nothing")
+        wanted = ENGINE_PROVIDERS[providers[0]]
+        found = [e for e in self.manifest.engines.values() if e.graph == graph and wanted in (None, e.flavour)]
+        if not found:
+            target = f" --target {wanted}" if wanted else ""
+            raise BundleError(f"{self.path}: no engine of {graph}; build it: samhq engine {self.path}{target}")
+        if len(found) > 1:
+            choices = " or ".join(f"engine:{entry.flavour}" for entry in found)
+            raise ConfigError(f"{self.path}: several engines of {graph}; ask for {choices}")
+        return found[0]
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        BundleError: not a bundle, of another schema, a file missing, damaged, or outside the folder.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: no such folder; expected a bundle written by `samhq-export`")
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    return Bundle(folder, manifest)

@@ -1,0 +1,50 @@
+"""The files of a bundle folder, against the hashes of its manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from ..errors import BundleError
+from ..files import sha256_of
+from ..manifest import MANIFEST_NAME, FileEntry, Manifest
+from ..nvidia.rebuild import rebuild_command
+
+
+def verify_files(bundle: Path, manifest: Manifest) -> None:
+    """Every listed file is inside the bundle, present, of its size and hash, and every graph and engine is listed."""
+    listed = [("graph", file) for entry in manifest.graphs.values() for file in (entry.file, entry.cpu_file) if file]
+    listed += [("engine", entry.file) for entry in manifest.engines.values()]
+    for kind, file in listed:
+        if file not in manifest.files:
+            raise BundleError(f"{MANIFEST_NAME}: {kind} file {file!r} is not in its list of hashed files")
+    for name, expected in manifest.files.items():
+        path = _inside(bundle, name)
+        if not path.is_file():
+            cure = _rebuild(bundle, manifest, name) or "copy the bundle again or export it again"
+            raise BundleError(f"{bundle}: {name} is missing; {cure}")
+        if path.stat().st_size != expected.bytes or sha256_of(path) != expected.sha256:
+            cure = _rebuild(bundle, manifest, name) or "copy it again"
+            raise BundleError(f"{path}: damaged or changed (its SHA-256 is not the manifest's); {cure}")
+
+
+def _rebuild(bundle: Path, manifest: Manifest, name: str) -> str:
+    """The command that builds an engine file again; empty for other files."""
+    for entry in manifest.engines.values():
+        if entry.file == name:
+            return rebuild_command(bundle, manifest.graphs[entry.graph].spec, entry)
+    return ""
+
+
+def file_entries(folder: Path) -> dict[str, FileEntry]:
+    """Hash and size of every file below `folder`, by relative POSIX path, in a stable order."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {p.relative_to(folder).as_posix(): FileEntry(sha256_of(p), p.stat().st_size) for p in files}
+
+
+def _inside(bundle: Path, name: str) -> Path:
+    """`bundle / name`, refused if it leads out of the bundle, through `..`, an absolute path or a link."""
+    relative = PurePosixPath(name)
+    path = bundle / relative
+    if relative.is_absolute() or ".." in relative.parts or not path.resolve().is_relative_to(bundle.resolve()):
+        raise BundleError(f"{MANIFEST_NAME}: refused, {name!r} lies outside the bundle")
+    return path

@@ -1,0 +1,109 @@
+"""`samhq eval`: argv -> evaluate -> tables on stdout, files in the output folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+
+from ..evaluation.reliability_chart import CHART_NAME
+from ..evaluation.report import REPORT_NAME, Report
+from ..evaluation.truth import PROMPTS
+from .options import provider_names
+from .progress_bar import Bar, open_bar
+
+_DESCRIPTION = """Measure the masks of bundles against a dataset's ground truth: IoU and boundary IoU, by object size,
+and how well predicted IoU foretells the measured one. The first bundle is the one the others are compared with.
+An interrupted run goes on where it stopped when the same command is given again."""
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand."""
+    command = commands.add_parser("eval", help="measure bundles on a dataset with true masks", description=_DESCRIPTION)
+    command.set_defaults(run=_eval)
+    command.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE")
+    command.add_argument(
+        "--dataset",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="COCO annotation file, or a folder: im/ and gt/, images/ and masks/, or .jpg and .png of the same name",
+    )
+    command.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="images of the annotation file (default: looked for beside it)"
+    )
+    command.add_argument("--masks", type=Path, metavar="FOLDER", help="masks of the images in the --dataset folder")
+    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="report, records and pictures")
+    command.add_argument(
+        "--prompts",
+        choices=PROMPTS,
+        default="box",
+        help="of each object: the box of its true mask, its deepest point, or bbox: the box of the annotation",
+    )
+    command.add_argument("--multimask", action="store_true", help="choose among SAM's three candidates")
+    command.add_argument("--hq-token-only", action="store_true", help="the HQ mask alone, without SAM's")
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    command.add_argument("--worst", type=int, default=6, metavar="N", help="worst cases to draw (default: 6)")
+    command.add_argument(
+        "--providers",
+        type=provider_names,
+        action="append",
+        default=[],
+        help="cpu, cuda, tensorrt, in order, or engine; repeat to measure every bundle under each (default: cpu)",
+    )
+    command.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+
+
+def _eval(options: argparse.Namespace) -> None:
+    try:
+        report = _evaluate(options)
+    except KeyboardInterrupt as e:
+        raise KeyboardInterrupt(
+            f"interrupted; the images that were finished are kept in {options.output}, the same command goes on"
+        ) from e
+    print(report.to_text())
+    print(f"\n{_files(options.output)}")
+
+
+def _evaluate(options: argparse.Namespace) -> Report:
+    from ..evaluation.run import evaluate
+
+    with ExitStack() as stack:
+        return evaluate(
+            options.bundles,
+            options.dataset,
+            images=options.images,
+            masks=options.masks,
+            prompts=options.prompts,
+            multimask_output=options.multimask,
+            hq_token_only=options.hq_token_only,
+            providers=options.providers or [("cpu",)],
+            threads=options.threads,
+            limit=options.limit,
+            output=options.output,
+            worst=options.worst,
+            progress=_late_bar(stack),
+            notice=lambda text: print(text, file=sys.stderr),
+        )
+
+
+def _late_bar(stack: ExitStack) -> Callable[[float, str], None]:
+    """A bar that appears with the first progress, so that what fails before is one line; closed by `stack`."""
+
+    @cache
+    def bar() -> Bar:
+        opened = open_bar("evaluate", sys.stderr)
+        stack.callback(opened.close)
+        return opened
+
+    return lambda fraction, phase: bar().show(fraction, phase)
+
+
+def _files(folder: Path) -> str:
+    from ..evaluation.pictures import find_pictures
+
+    names = [REPORT_NAME, CHART_NAME, *(path.name for path in find_pictures(folder))]
+    return f"written to {folder}: {', '.join(names)}"

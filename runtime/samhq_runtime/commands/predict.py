@@ -1,0 +1,103 @@
+"""`samhq predict`: one image and its prompts -> a mask; a folder and a file of prompts -> a folder of masks."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import PromptError
+from .options import provider_names
+from .predict_folder import add_fleet_options, for_a_folder, predict_folder
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    predict = commands.add_parser("predict", help="segment one image and write the mask as a PNG")
+    predict.set_defaults(run=_predict)
+    predict.add_argument("bundle", type=Path)
+    predict.add_argument("image", type=Path)
+    predict.add_argument("--box", type=_numbers(4), metavar="X0,Y0,X1,Y1", help="box around the object, in pixels")
+    predict.add_argument(
+        "--point", type=_numbers(2), action="append", default=[], metavar="X,Y", help="pixel on the object; repeatable"
+    )
+    predict.add_argument(
+        "--negative-point", type=_numbers(2), action="append", default=[], metavar="X,Y", help="pixel not on the object"
+    )
+    predict.add_argument("--output", type=Path, required=True, metavar="PNG", help="mask: 255 object, 0 not")
+    predict.add_argument("--overlay", type=Path, metavar="PNG", help="also write the mask drawn over the image")
+    predict.add_argument(
+        "--multimask", action="store_true", help="choose among SAM's three candidates (ambiguous points)"
+    )
+    predict.add_argument("--hq-token-only", action="store_true", help="the HQ mask alone, without SAM's")
+    predict.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
+    predict.add_argument(
+        "--providers",
+        type=provider_names,
+        default=("cpu",),
+        help="cpu, cuda, tensorrt, in order; or one of rtx, openvino, and engine (the bundle's TensorRT engines)",
+    )
+    predict.add_argument(
+        "--provider-option",
+        type=_provider_option,
+        action="append",
+        default=[],
+        metavar="PROVIDER.OPTION=VALUE",
+        help="such as cuda.device_id=1 or engine.cuda_graph=0; repeatable",
+    )
+
+    add_fleet_options(predict)
+
+
+def _numbers(count: int):  # type: ignore[no-untyped-def]
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != count:
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected {count} numbers with commas between them")
+        return values
+
+    return parse
+
+
+def _provider_option(text: str) -> tuple[str, str, str]:
+    provider, _, option = text.partition("=")[0].partition(".")
+    if not provider or not option or "=" not in text:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected PROVIDER.OPTION=VALUE such as cuda.device_id=1")
+    return provider, option, text.partition("=")[2]
+
+
+def _predict(options: argparse.Namespace) -> None:
+    if for_a_folder(options):
+        predict_folder(options)
+        return
+    import numpy as np
+
+    from ..frames.image_files import read_image, write_png
+    from ..masks.overlay import draw_overlay
+    from ..predictor import Predictor
+
+    points = [*options.point, *options.negative_point]
+    if not points and options.box is None:
+        raise PromptError("no prompt: give --box, --point, or both")
+    image = read_image(options.image)
+    provider_options: dict[str, dict[str, str]] = {}
+    for provider, option, value in options.provider_option:
+        provider_options.setdefault(provider, {})[option] = value
+    with Predictor(
+        options.bundle, providers=options.providers, provider_options=provider_options, hq_token=options.hq_token
+    ) as predictor:
+        predictor.set_image(image)
+        masks, iou_predictions, _ = predictor.predict(
+            points or None,
+            [1] * len(options.point) + [0] * len(options.negative_point) or None,
+            options.box,
+            multimask_output=options.multimask,
+            hq_token_only=options.hq_token_only,
+        )
+    best = int(iou_predictions.argmax())  # of the three that an original SAM returns with --multimask
+    write_png(options.output, masks[best].astype(np.uint8) * 255)
+    if options.overlay:
+        boxes = None if options.box is None else np.array([options.box])
+        write_png(options.overlay, draw_overlay(image, masks[best : best + 1], boxes))
+    print(f"{options.output}: {masks[best].mean():.1%} of the image, predicted IoU {iou_predictions[best]:.3f}")

@@ -1,0 +1,34 @@
+"""Which kind of dataset a path is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import DatasetError
+from .coco import open_coco
+from .dataset import Dataset
+from .pairs import open_pairs
+
+
+def open_dataset(path: str | Path, *, images: str | Path | None = None, masks: str | Path | None = None) -> Dataset:
+    """A COCO-format annotation file, or a folder of image and mask pairs.
+
+    Args:
+        path: `instances_*.json`; or a folder with `im/` and `gt/`, or `images/` and `masks/`, or pairs of one stem.
+        images: where the images of an annotation file are; by default found beside it.
+        masks: where the masks are, for images directly in the folder `path`.
+
+    Raises:
+        DatasetError: not there, of neither layout, or without anything to evaluate.
+    """
+    path = Path(path)
+    images, masks = (None if folder is None else Path(folder) for folder in (images, masks))
+    if path.is_dir():
+        if images is not None:
+            raise DatasetError(f"--images goes with an annotation file; {path} is a folder: give the folder of images")
+        return open_pairs(path, masks=masks)
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such dataset; expected a COCO annotation file or a folder of images and masks")
+    if masks is not None:
+        raise DatasetError(f"--masks goes with a folder of images; {path} is a file, its masks are in it")
+    return open_coco(path, images=images)

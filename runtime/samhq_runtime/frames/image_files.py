@@ -1,0 +1,102 @@
+"""Image files, through Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BackendUnavailable, ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+# What bytes from elsewhere may be: the usual pictures, no format that runs a program or names other files.
+_SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose 16-bit grey some versions of Pillow open as 32-bit integers
+_LEVEL = 257  # 65535 / 255
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image file as (H,W,3) uint8 RGB, turned as its EXIF orientation says; grey and palette become RGB.
+
+    Sixteen bits a pixel become eight: 65535 is white.
+
+    Raises:
+        ImageError: missing, unreadable, damaged, without pixels, or of values whose white is not known.
+    """
+    if not path.is_file():
+        raise ImageError(f"{path}: no such image file")
+    with _opened(path, str(path)) as image:
+        return _as_rgb(image)
+
+
+def decode_image(encoded: bytes) -> NDArray[np.uint8]:
+    """As `read_image`, from the bytes of a JPEG, PNG, WebP, BMP or TIFF file."""
+    with _opened(BytesIO(encoded), "image", trusted=False) as image:
+        return _as_rgb(image)
+
+
+def count_pixels(encoded: bytes) -> int:
+    """H * W of the image in `encoded`, from its header alone; ImageError as for `decode_image`."""
+    with _opened(BytesIO(encoded), "image", trusted=False) as image:
+        return image.width * image.height
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """(H,W) grey or (H,W,3) RGB pixels as the bytes of a PNG file."""
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@contextmanager
+def _opened(file: Path | BytesIO, name: str, *, trusted: bool = True) -> Iterator[PillowImage]:
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ModuleNotFoundError as e:
+        raise BackendUnavailable("Pillow is missing, images are read with it: pip install Pillow") from e
+    if not trusted:
+        Image.init()  # Pillow registers its formats when first needed, and fails on the name of one that is not
+    formats = None if trusted else [name for name in _SAFE_FORMATS if name in Image.OPEN]
+    try:
+        with Image.open(file, formats=formats) as image:
+            yield image
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise ImageError(
+            f"{name}: cannot be read as an image ({e}); expected PNG, JPEG or another common format"
+        ) from e
+
+
+def _as_rgb(image: PillowImage) -> NDArray[np.uint8]:
+    from PIL import ImageOps
+
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I)
+    if not sixteen_bits and image.mode[0] in ("I", "F"):
+        raise ImageError(f"pixels of mode {image.mode}: which value is white is not known; save 8 or 16 bits a channel")
+    image = ImageOps.exif_transpose(image)
+    if sixteen_bits:
+        grey = ((np.asarray(image).astype(np.uint32) + _LEVEL // 2) // _LEVEL).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write (H,W) grey or (H,W,3) RGB pixels, complete or not at all."""
+    from PIL import Image
+
+    partial = path.parent / f".{path.name}.partial"
+    try:
+        Image.fromarray(pixels).save(partial, format="PNG")
+        partial.replace(path)
+    except OSError as e:
+        raise ImageError(f"{path}: cannot be written ({e.strerror or e})") from e
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,159 @@
+"""The caller's prompts, validated and turned into the decoder's feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..contract import Array
+from ..errors import PromptError
+from .geometry import to_model_frame
+
+Float32 = NDArray[np.float32]
+BOX_CORNER_LABELS = (2.0, 3.0)  # top-left, bottom-right
+PADDING_LABEL = -1.0
+POINT_LABELS = (0, 1)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """B validated prompts for one image.
+
+    Attributes:
+        point_coords: (B,N,2) float32 x, y, model frame, box corners and padding included.
+        point_labels: (B,N) float32.
+        mask_input: (1 or B,1,L,L) float32 logits of an earlier prediction, zeros if there is none.
+        has_mask_input: whether to use them.
+    """
+
+    point_coords: Float32
+    point_labels: Float32
+    mask_input: Float32
+    has_mask_input: bool
+
+    def __len__(self) -> int:
+        return len(self.point_coords)
+
+    def split(self, size: int) -> Iterator[Prompts]:
+        """In groups of at most `size`."""
+        for start in range(0, len(self), size):
+            group = slice(start, start + size)
+            mask_input = self.mask_input if len(self.mask_input) == 1 else self.mask_input[group]
+            yield Prompts(self.point_coords[group], self.point_labels[group], mask_input, self.has_mask_input)
+
+    def feeds(self) -> dict[str, Array]:
+        return {
+            "point_coords": self.point_coords,
+            "point_labels": self.point_labels,
+            "mask_input": self.mask_input,
+            "has_mask_input": np.array([self.has_mask_input], dtype=np.float32),
+        }
+
+
+def encode_prompts(
+    *,
+    point_coords: ArrayLike | None,
+    point_labels: ArrayLike | None,
+    box: ArrayLike | None,
+    mask_input: ArrayLike | None,
+    original_hw: tuple[int, int],
+    image_size: int,
+    low_res_size: int,
+) -> Prompts:
+    """Original-frame prompts -> Prompts, by the rules of `SamPredictor.predict_torch` and `PromptEncoder`.
+
+    Args:
+        point_coords: (N,2) or (B,N,2) x, y pixels; with `point_labels` (N,) or (B,N), 1 foreground, 0 background.
+        box: (4,) or (B,4) x0, y0, x1, y1 pixels.
+        mask_input: (L,L), (1,L,L) or (B,1,L,L) `low_res_logits` of an earlier prediction.
+
+    Raises:
+        PromptError: nothing given, wrong shape or label, NaN or infinity, or batch sizes that differ.
+    """
+    points = _points(point_coords, point_labels)
+    corners = None if box is None else _box(box)
+    mask = None if mask_input is None else _mask(mask_input, low_res_size)
+    batch = _batch_size(points, corners, mask)
+    coords: Array = np.zeros((batch, 0, 2))
+    labels: Array = np.zeros((batch, 0))
+    if points is not None:
+        coords, labels = _repeat(points[0], batch), _repeat(points[1], batch)
+        if corners is None:  # upstream adds one padding point exactly when there is no box
+            coords = np.concatenate([coords, np.zeros((batch, 1, 2))], axis=1)
+            labels = np.concatenate([labels, np.full((batch, 1), PADDING_LABEL)], axis=1)
+    if corners is not None:
+        coords = np.concatenate([coords, _repeat(corners, batch)], axis=1)
+        labels = np.concatenate([labels, np.tile(BOX_CORNER_LABELS, (batch, 1))], axis=1)
+    return Prompts(
+        to_model_frame(coords, original_hw, image_size),
+        labels.astype(np.float32),
+        np.zeros((1, 1, low_res_size, low_res_size), np.float32) if mask is None else mask,
+        mask is not None,
+    )
+
+
+def _points(coords: ArrayLike | None, labels: ArrayLike | None) -> tuple[Array, Array] | None:
+    if coords is None and labels is None:
+        return None
+    if coords is None or labels is None:
+        raise PromptError("point_coords and point_labels go together; one of them is missing")
+    xy, label = _finite("point_coords", coords), _finite("point_labels", labels)
+    if xy.ndim == 2:
+        xy, label = xy[None], label[None]
+    if xy.ndim != 3 or xy.shape[2] != 2 or xy.size == 0 or label.shape != xy.shape[:2]:
+        raise PromptError(
+            f"point_coords {np.shape(coords)} with point_labels {np.shape(labels)}: "
+            "expected (N, 2) with (N,), or (B, N, 2) with (B, N); B, N >= 1"
+        )
+    if not np.isin(label, POINT_LABELS).all():
+        raise PromptError(f"point_labels: got {sorted(set(label.ravel().tolist()))}, expected 1 (object) or 0 (not)")
+    return xy, label
+
+
+def _box(box: ArrayLike) -> Array:
+    """(B, 2, 2) corners of (4,) or (B,4) boxes."""
+    xyxy = _finite("box", box)
+    if xyxy.ndim not in (1, 2) or xyxy.shape[-1] != 4 or xyxy.size == 0:
+        raise PromptError(f"box: got shape {np.shape(box)}, expected (4,) or (B, 4) as x0, y0, x1, y1")
+    corners = xyxy.reshape(-1, 2, 2)
+    if (corners[:, 1] < corners[:, 0]).any():
+        raise PromptError("box: expected x0 <= x1 and y0 <= y1; the corners are swapped (or it is x, y, w, h)")
+    return corners
+
+
+def _mask(mask_input: ArrayLike, side: int) -> Float32:
+    mask = _finite("mask_input", mask_input).astype(np.float32)
+    if mask.shape[-2:] != (side, side) or mask.ndim > 4 or (mask.ndim >= 3 and mask.shape[-3] != 1) or mask.size == 0:
+        raise PromptError(
+            f"mask_input: got shape {np.shape(mask_input)}, expected low_res_logits of an earlier prediction, "
+            f"(1, {side}, {side}) or (B, 1, {side}, {side})"
+        )
+    return mask.reshape(-1, 1, side, side)
+
+
+def _batch_size(*prompts: object) -> int:
+    given = [len(p[0] if isinstance(p, tuple) else p) for p in prompts if p is not None]  # type: ignore[arg-type]
+    if not given:
+        raise PromptError("no prompt: give point_coords with point_labels, a box, or a mask_input")
+    if len(set(given) - {1}) > 1:
+        raise PromptError(f"prompts for different numbers of objects: {given}; expected the same number, or 1")
+    return max(given)
+
+
+def _repeat(array: Array, batch: int) -> Array:
+    return np.broadcast_to(array, (batch, *array.shape[1:]))
+
+
+def _finite(name: str, values: ArrayLike) -> Array:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as e:
+        raise PromptError(f"{name}: not numbers ({e})") from e
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(array.astype(np.float32)).all()
+    if not finite:
+        raise PromptError(f"{name}: NaN, infinity, or a number beyond float32 in it")
+    return array
