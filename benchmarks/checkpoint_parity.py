@@ -31,20 +31,8 @@ from typing import Any
 import numpy as np
 import torch
 from markers import require_markers, write_between_markers
-from official import declare_torchvision_operators, import_official
-from parity import MASK_IOU, RELATIVE_ERROR, randomise
-from reference import (
-    ALL_PROMPTS,
-    exact_masks,
-    mobile_sam,
-    official_predictions,
-    official_sam,
-    photographs,
-    prompts_for,
-)
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers_reference import TransformersPredictor, sam_hq_of, sam_of
 
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
@@ -53,6 +41,18 @@ from samhq_runtime import Predictor
 from samhq_runtime.evaluation.metrics import iou
 from samhq_runtime.files import sha256_of
 from samhq_runtime.tables import format_table
+from tests.support.official import declare_torchvision_operators, import_official
+from tests.support.parity import MASK_IOU, RELATIVE_ERROR, randomise
+from tests.support.reference import (
+    ALL_PROMPTS,
+    exact_masks,
+    mobile_sam,
+    official_predictions,
+    official_sam,
+    photographs,
+    prompts_for,
+)
+from tests.support.transformers_reference import TransformersPredictor, sam_hq_of, sam_of
 
 _HQ_TOKEN, _SAM_TOKENS = "mask_decoder.hf_token.weight", "mask_decoder.mask_tokens.weight"
 _FUSED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -7,14 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import official
 import pytest
 import torch
-from conftest import TINY, export
 from numpy.typing import NDArray
-from official import import_official
-from parity import MASK_IOU, RELATIVE_ERROR, assert_close, randomise
-from reference import ALL_PROMPTS, exact_masks, official_predictions, official_sam, photographs, prompts_for
 
 from samhq_exporter.architecture import VARIANTS, Architecture
 from samhq_exporter.config import DEMO_CHECKPOINT
@@ -22,6 +17,19 @@ from samhq_exporter.model import PlainSam
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.evaluation.metrics import iou
+from tests.support import official
+from tests.support.bundles import export
+from tests.support.models import TINY
+from tests.support.official import import_official
+from tests.support.parity import MASK_IOU, RELATIVE_ERROR, assert_close, randomise
+from tests.support.reference import (
+    ALL_PROMPTS,
+    exact_masks,
+    official_predictions,
+    official_sam,
+    photographs,
+    prompts_for,
+)
 
 FP16_MASK_IOU = 0.99
 ROUND_TRIP_IOU = 0.9998  # the first answers differ already, by rounding

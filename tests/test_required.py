@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from required import required
+
+from tests.support.required import required
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from official import declare_torchvision_operators  # tests/official.py
 from torch.nn import functional as F
+
+from tests.support.official import declare_torchvision_operators  # tests/support/official.py
 
 declare_torchvision_operators()
 from transformers import SamHQConfig, SamHQModel  # noqa: E402

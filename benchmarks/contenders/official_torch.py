@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from official import declare_torchvision_operators  # tests/official.py
+
+from tests.support.official import declare_torchvision_operators  # tests/support/official.py
 
 declare_torchvision_operators()
 from segment_anything_hq import SamPredictor, sam_model_registry  # noqa: E402

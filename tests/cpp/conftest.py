@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, export
-from cpp_programs import LIBRARY, TESTS, build, headers, need_tools, run
-from official import import_official
-from parity import randomise
-from reference import official_sam
 
 from samhq_runtime.bundle import Bundle
+from tests.support.bundles import export
+from tests.support.cpp_programs import LIBRARY, TESTS, build, headers, need_tools, run
+from tests.support.models import TINY
+from tests.support.official import import_official
+from tests.support.parity import randomise
+from tests.support.reference import official_sam
 
 
 @pytest.fixture(scope="session")

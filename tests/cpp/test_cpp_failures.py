@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import change_manifest as change_and_seal
-from conftest import rehash
-from cpp_programs import run
-
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.manifest import MANIFEST_NAME
+from tests.support.bundles import change_manifest as change_and_seal
+from tests.support.bundles import rehash
+from tests.support.cpp_programs import run
 
 
 def change_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cpp_programs import LIBRARY, build, run
 from PIL import Image
-from reference import photographs
-from required import missing
 
 import samhq_runtime
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import Bundle
+from tests.support.cpp_programs import LIBRARY, build, run
+from tests.support.reference import photographs
+from tests.support.required import missing
 
 
 def assert_examples_work(folder: Path, bundle: Bundle, work: Path, **env: str) -> None:

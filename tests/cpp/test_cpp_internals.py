@@ -7,8 +7,9 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from cpp_programs import run
 from PIL import Image
+
+from tests.support.cpp_programs import run
 
 
 def test_sha256(programs: Path, tmp_path: Path) -> None:

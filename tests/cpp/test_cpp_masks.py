@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cpp_programs import TESTS, Case, read_results, run, write_cases
 from numpy.typing import NDArray
-from reference import ALL_PROMPTS, photographs, prompts_for
 
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import Bundle
+from tests.support.cpp_programs import TESTS, Case, read_results, run, write_cases
+from tests.support.reference import ALL_PROMPTS, photographs, prompts_for
 
 BOOLEANS = (False, True)
 

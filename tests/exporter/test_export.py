@@ -14,7 +14,6 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from conftest import export, save_checkpoint
 from numpy.typing import NDArray
 
 from samhq_exporter.config import DEMO_CHECKPOINT
@@ -28,6 +27,8 @@ from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.errors import GraphError, ParityError
+from tests.support.bundles import export
+from tests.support.models import save_checkpoint
 
 Arrays = dict[str, NDArray[np.generic]]
 FUSION_NODE = {"independent": None, "sum": "Add", "hadamard": "Mul"}

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import export, save_checkpoint
-from parity import randomise
 
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.model import Sam
 from samhq_runtime import Predictor
+from tests.support.bundles import export
+from tests.support.models import save_checkpoint
+from tests.support.parity import randomise
 
 
 @pytest.mark.slow

@@ -7,10 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, export
-from official import import_official
-from parity import randomise
-from reference import official_sam
 from safetensors import torch as torch_file
 from safetensors.numpy import save_file
 
@@ -22,6 +18,11 @@ from samhq_runtime.commands.inspect import describe
 from samhq_runtime.errors import CheckpointError, ConfigError
 from samhq_runtime.files import sha256_of
 from samhq_runtime.hq_token import read_hq_token
+from tests.support.bundles import export
+from tests.support.models import TINY
+from tests.support.official import import_official
+from tests.support.parity import randomise
+from tests.support.reference import official_sam
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
 TOKEN = np.random.default_rng(1).normal(size=(1, TINY.embed_dim)).astype(np.float32)

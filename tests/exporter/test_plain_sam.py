@@ -11,18 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, export, save_checkpoint, tiny_sam
-from official import import_official
-from parity import randomise
 from PIL import Image
-from reference import (
-    ALL_PROMPTS,
-    mobile_sam,
-    official_predictions,
-    official_sam,
-    photographs,
-    prompts_for,
-)
 from torch import nn
 
 from samhq_exporter.cli import main as export_main
@@ -35,6 +24,18 @@ from samhq_runtime.cli import main as samhq
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.errors import ContractError, PromptError
 from samhq_runtime.evaluation.metrics import iou
+from tests.support.bundles import export
+from tests.support.models import TINY, save_checkpoint, tiny_sam
+from tests.support.official import import_official
+from tests.support.parity import randomise
+from tests.support.reference import (
+    ALL_PROMPTS,
+    mobile_sam,
+    official_predictions,
+    official_sam,
+    photographs,
+    prompts_for,
+)
 
 PRECISIONS = {"fp32": (1e-3, 0.9999), "fp16": (3e-2, 0.97)}  # of the range of the logits, mask IoU
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import export
-from official import import_official
-from parity import MASK_IOU, randomise
-from reference import ALL_PROMPTS, official_predictions, photographs, prompts_for, tiny_vit_of
 from torch import nn
 
 from samhq_runtime import Predictor
 from samhq_runtime.evaluation.metrics import iou
+from tests.support.bundles import export
+from tests.support.official import import_official
+from tests.support.parity import MASK_IOU, randomise
+from tests.support.reference import ALL_PROMPTS, official_predictions, photographs, prompts_for, tiny_vit_of
 
 # Error of logits, of their range, and of predicted IoU; mask IoU.
 TOLERANCES = {"fp32": (1e-3, 1e-4, MASK_IOU), "fp16": (3e-2, 5e-3, 0.97)}

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import export
 
 from samhq_exporter.config import ExportConfig
 from samhq_runtime import Predictor
@@ -25,6 +24,7 @@ from samhq_runtime.engine.timing_cache import timing_cache_folder
 from samhq_runtime.errors import BackendUnavailable, ParityError
 from samhq_runtime.nvidia.flavour import load_tensorrt
 from samhq_runtime.parity import Tolerance, mask_overlap
+from tests.support.bundles import export
 
 pytestmark = pytest.mark.gpu
 BOXES = np.array([[40, 60, 200, 210], [100, 30, 240, 120], [10, 10, 250, 250]])
@@ -210,7 +210,7 @@ def test_timing_cache_is_used_again(bundles: Callable[[str], Bundle], tmp_path: 
 
 
 def test_plan_is_refused_when_cut_short(bundles: Callable[[str], Bundle], flavour: str, tmp_path: Path) -> None:
-    from conftest import rehash
+    from tests.support.bundles import rehash
 
     bundle = with_engines(bundles("fp32"), tmp_path, flavour, graphs=["image_encoder"])
     (entry,) = bundle.manifest.engines.values()

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import export, save_checkpoint, tiny_sam
 from numpy.typing import NDArray
 
 from samhq_runtime import Bundle, EncodedImage, Predictor, SamHqError
 from samhq_runtime.contract import MASK_DECODER
 from samhq_runtime.errors import ImageError, PromptError
 from samhq_runtime.frames.prompts import encode_prompts
+from tests.support.bundles import export
+from tests.support.models import save_checkpoint, tiny_sam
 
 BOXES = np.array([[5, 6, 40, 50], [20, 3, 79, 59], [0, 0, 9, 9]])
 HW = (60, 80)

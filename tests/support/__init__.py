@@ -1,0 +1,1 @@
+"""What tests share: references, fakes, servers, tiny models and bundles."""

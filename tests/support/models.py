@@ -1,0 +1,39 @@
+"""Tiny seeded models, small and awkward on purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from samhq_exporter.architecture import Architecture
+from samhq_exporter.model import Sam
+from samhq_exporter.weights.checkpoint import to_official_keys
+
+from .parity import randomise
+
+# Small, and awkward on purpose: windows that need padding, an odd number of heads, several global blocks.
+TINY = Architecture(
+    encoder_dim=48,
+    depth=4,
+    num_heads=3,
+    global_attn_indexes=(1, 3),
+    window_size=5,
+    image_size=128,
+    patch_size=16,
+    embed_dim=64,
+    decoder_mlp_dim=96,
+    iou_head_dim=32,
+    mask_in_chans=8,
+)
+
+
+def tiny_sam(*, seed: int = 0, token_fusion: str = "independent") -> Sam:
+    sam = Sam(TINY, token_fusion=token_fusion)
+    randomise(sam, seed=seed)
+    return sam.eval().requires_grad_(False)
+
+
+def save_checkpoint(sam: Sam, path: Path) -> Path:
+    torch.save(to_official_keys(sam.state_dict()), path)
+    return path
