@@ -1,1 +1,1 @@
-"""What `benchmarks/peers.py` compares: each contender runs in a process of its own, on one scene."""
+"""What `python -m benchmarks peers` compares: each contender runs in a process of its own, on one scene."""

@@ -1,6 +1,6 @@
 """A contender's process: import, load, then run when told to.
 
-    python -m contenders.child MODULE CONTENDER JOB SCENE
+    python -m benchmarks.contenders.child MODULE CONTENDER JOB SCENE
 
 Commands are JSON lines on stdin, answers JSON lines on stdout: {"run": n} -> seconds; {"save": path} writes the last
 result.
@@ -28,7 +28,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print too; stdout is for the answers
     start = time.perf_counter()
-    module = importlib.import_module(f"contenders.{module_name}")
+    module = importlib.import_module(f"benchmarks.contenders.{module_name}")
     imported, imported_at = host_memory().resident, time.perf_counter()
     run = module.load(contender, job, read_scene(Path(folder)))
     loaded_at = time.perf_counter()

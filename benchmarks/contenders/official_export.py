@@ -1,4 +1,4 @@
-"""Makes the ONNX files of the official modules: python -m contenders.official_export SCENE.
+"""Makes the ONNX files of the official modules: python -m benchmarks.contenders.official_export SCENE.
 
 The decoder is `SamOnnxModel` of the official package, traced as its export script does; the encoder is the official
 module as it is, which is what exporters without a rewriting step produce.

@@ -1,6 +1,6 @@
 """SAM as `optimum-onnx` exports it (no HQ, no boxes, no upscale), in an environment of its own.
 
-    PYTHON -m contenders.optimum_onnx SCENE
+    PYTHON -m benchmarks.contenders.optimum_onnx SCENE
 
 makes the files; run with the Python that has optimum-onnx installed.
 """

@@ -18,7 +18,7 @@ from .scene import Scene
 
 _ROOT = Path(__file__).parents[2]
 _PAUSE = 0.3  # seconds; idle threads of the one before spin for a while, on cores that the next one needs
-_PATHS = [str(_ROOT / name) for name in ("benchmarks", "runtime", "exporter", "tests")]
+_PATHS = [str(_ROOT), str(_ROOT / "runtime"), str(_ROOT / "exporter")]
 
 
 class ContenderFailed(Exception):
@@ -48,7 +48,7 @@ class Contender:
         self._log = (self.scene.folder / f"{self.entry.name}.log").open("w+")
         command = [self.entry.module, self.entry.name, self.job, str(self.scene.folder)]
         self._child = subprocess.Popen(
-            [self.entry.python, "-m", "contenders.child", *command],
+            [self.entry.python, "-m", "benchmarks.contenders.child", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

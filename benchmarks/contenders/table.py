@@ -1,4 +1,4 @@
-"""The results of `benchmarks/peers.py` as Markdown."""
+"""The results of `python -m benchmarks peers` as Markdown."""
 
 from __future__ import annotations
 

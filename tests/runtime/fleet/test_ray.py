@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.measure.fleet import kill_a_worker
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.errors import BackendUnavailable
 from tests.support.fleet_folders import BOX, make_folder, results, run
@@ -40,21 +40,11 @@ def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture
-def fleet(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
-    import fleet
-
-    return fleet
-
-
-def test_every_image_once_though_a_worker_is_killed(
-    tiny_bundle: Bundle, tmp_path: Path, capsys: Any, fleet: ModuleType
-) -> None:
+def test_every_image_once_though_a_worker_is_killed(tiny_bundle: Bundle, tmp_path: Path, capsys: Any) -> None:
     folder = make_folder(tmp_path, IMAGES)
     assert run(tiny_bundle, folder, output="serial") == 0
     done_at_kill: list[int] = []
-    killer = threading.Thread(target=kill_a_worker, args=(fleet, folder / "ray", done_at_kill), daemon=True)
+    killer = threading.Thread(target=kill_one_worker, args=(folder / "ray", done_at_kill), daemon=True)
     killer.start()
     assert run(tiny_bundle, folder, "--ray", "local", "--workers", "2", "--worker-cpus", "0.5", output="ray") == 0
     killer.join(60)
@@ -71,11 +61,11 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found == expected
 
 
-def kill_a_worker(fleet: ModuleType, output: Path, done_at_kill: list[int]) -> None:
+def kill_one_worker(output: Path, done_at_kill: list[int]) -> None:
     """Once a tenth of the images is done, kill one of this cluster's actors."""
     while len(list(output.rglob("*.png.json"))) < IMAGES // 10:
         time.sleep(0.01)
-    if fleet.kill_a_worker(os.getpid()):
+    if kill_a_worker(os.getpid()):
         done_at_kill.append(len(list(output.rglob("*.png.json"))))
 
 

@@ -1,6 +1,6 @@
 """The demo model on held-out scenes, precisions side by side, through `samhq eval`'s own code; tables of the docs.
 
-    python benchmarks/eval_demo.py --output benchmarks/results/eval_demo.json --docs docs/evaluation.md
+    python -m benchmarks eval_demo --output benchmarks/results/eval_demo.json --docs docs/evaluation.md
 
 Draws the scenes at twice the model's input size (photographs are larger too), writes them as a COCO dataset, exports
 the bundles and measures them; some minutes on two cores.
@@ -13,14 +13,15 @@ import argparse
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markers import require_markers, write_between_markers
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from benchmarks.pages import require_markers, write_between_markers
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.demo.evaluate import held_out_seeds
 from samhq_exporter.pipeline import export_bundle
@@ -36,8 +37,8 @@ _SECTION = "eval_demo"
 _PICTURES = {"evaluation_worst.png": "worst-01.png", "evaluation_calibration.svg": "calibration.svg"}
 
 
-def main() -> None:
-    options = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
     if options.docs:
         require_markers(options.docs, _SECTION)
     with tempfile.TemporaryDirectory() as folder:
@@ -114,13 +115,9 @@ def _update_docs(docs: Path, reports: dict[str, Report], run: Path) -> None:
         shutil.copyfile(run / source, docs.parent / name)
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=60, help="held-out scenes (default: 60)")
     parser.add_argument("--output", type=Path, metavar="JSON", help="where the figures go")
     parser.add_argument("--docs", type=Path, metavar="MD", help="the page whose tables are to be replaced")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+    return parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """Load test of `samhq serve` from another process, against the bare runtime doing the same work.
 
-    python benchmarks/serve_load.py BUNDLE --output benchmarks/results/serve_load.json
+    python -m benchmarks serve_load BUNDLE --output benchmarks/results/serve_load.json
 
 Server and bare runtime are two processes on one CPU core, with one thread each; the clients run on the other cores. The
 requests are cut into rounds, and both do each round, one after the other: overheads are ratios within a round, of which
@@ -69,8 +69,8 @@ class Round:
     latencies: list[float]
 
 
-def main() -> None:
-    options = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
     images = make_images(options.images)
     requests = make_requests(options.requests, len(images))
     machine = describe_machine(libraries=_LIBRARIES)  # before this process is bound to some of its cores
@@ -290,7 +290,7 @@ def _same(got: Answer, logits: Array, iou_predictions: Array) -> bool:
     )
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--requests", type=int, default=5000)
@@ -299,8 +299,4 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--serve", nargs="*", default=(), metavar="OPTION", help="such as --serve=--max-batch=8")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+    return parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """What ONNX Runtime's memory options cost and save: why `OrtSession` sets the one it sets.
 
-    python benchmarks/session_options.py --bundle vit_b_fp32 --output benchmarks/results/session_options.json \
+    python -m benchmarks session_options --bundle vit_b_fp32 --output benchmarks/results/session_options.json \
         --docs docs/benchmarks.md
 
 Every option runs in a process of its own, on the graphs as `Predictor` uses them: one image, and eight box prompts.
@@ -12,15 +12,15 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from markers import require_markers, write_between_markers
 
+from benchmarks.pages import require_markers, write_between_markers
 from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.bench.memory import host_memory, reset_peak
 from samhq_runtime.bundle import load_bundle
@@ -60,8 +60,8 @@ _OPTIONS: dict[str, Callable[[ort.SessionOptions, ort.RunOptions], None]] = {
 }
 
 
-def main() -> None:
-    options = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
     if options.docs:
         require_markers(options.docs, "session options")
     rows = []
@@ -115,15 +115,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return format_table(("", "one call", "peak over loaded", "kept afterwards"), body)
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--docs", type=Path, help="Markdown file with a table between markers to replace")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+    return parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """Exported bundles against the official packages, per variant, source of the weights and token fusion.
 
-    PYTHONPATH=tests python benchmarks/checkpoint_parity.py --output benchmarks/results/checkpoint_parity.json \\
+    python -m benchmarks checkpoint_parity --output benchmarks/results/checkpoint_parity.json \\
       --docs README.md docs/checkpoints.md
 
 Each row stores a model in one source format (seeded random values in every tensor; the demo's trained ones in one row),
@@ -30,10 +30,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from markers import require_markers, write_between_markers
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from benchmarks.pages import require_markers, write_between_markers
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.pipeline import export_bundle
@@ -87,8 +87,8 @@ CASES = (
 )
 
 
-def main() -> None:
-    options = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
     for page in options.docs:
         require_markers(page, _SECTION)
     known = read_rows(options.output) if options.output else {}
@@ -273,7 +273,7 @@ def _write(path: Path, results: dict[Case, dict[str, Any]]) -> None:
     path.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     variants: Sequence[str] = [name for name in VARIANTS if any(case.variant == name for case in CASES)]
     parser.add_argument("--variants", nargs="+", choices=variants, default=["demo", "vit_tiny", "vit_b"])
@@ -281,8 +281,4 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure rows again that the output file has")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--docs", nargs="*", type=Path, default=[], metavar="MD", help="pages with the markers")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+    return parser.parse_args(argv)

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.measure.ablation import plain_sam
+from benchmarks.measure.input_size import known_rows
+from benchmarks.pages import require_markers, write_between_markers
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.weights.checkpoint import checkpoint_of_model, load_checkpoint
 from samhq_runtime.files import sha256_of
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def results(name: str) -> Any:
@@ -21,14 +24,9 @@ def results(name: str) -> Any:
 
 
 @pytest.fixture
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-
-
-@pytest.fixture
-def parity(benchmarks: None) -> ModuleType:
+def parity() -> ModuleType:
     pytest.importorskip("transformers")
-    import checkpoint_parity
+    from benchmarks.measure import checkpoint_parity
 
     return checkpoint_parity
 
@@ -43,17 +41,13 @@ def test_trained_row_is_of_the_shipped_weights() -> None:
     assert trained["checkpoint_sha256"] == sha256_of(DEMO_CHECKPOINT)
 
 
-def test_ablation_is_of_the_shipped_sam(benchmarks: None) -> None:
+def test_ablation_is_of_the_shipped_sam() -> None:
     """The HQ part is trained anew there."""
-    from ablation import plain_sam
-
     plain = plain_sam(load_checkpoint(DEMO_CHECKPOINT).sam_hq)
     assert results("ablation")["setting"]["sam_sha256"] == checkpoint_of_model(plain).sha256
 
 
-def test_table_between_markers(benchmarks: None, tmp_path: Path) -> None:
-    from markers import require_markers, write_between_markers
-
+def test_table_between_markers(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("above\n<!-- t: begin -->\nold\n<!-- t: end -->\nbelow\n")
     write_between_markers(page, "t", "| new |")
@@ -64,9 +58,7 @@ def test_table_between_markers(benchmarks: None, tmp_path: Path) -> None:
             require_markers(page, "t")
 
 
-def test_input_sizes_of_other_weights_are_measured_again(benchmarks: None, tmp_path: Path) -> None:
-    from input_size import known_rows
-
+def test_input_sizes_of_other_weights_are_measured_again(tmp_path: Path) -> None:
     setting = {"checkpoint_sha256": "a", "scenes": 4, "scene_size": 512}
     (tmp_path / "r.json").write_text(json.dumps({**setting, "sizes": {"128": {"objects": 1}}}))
     assert known_rows(tmp_path / "r.json", setting) == {128: {"objects": 1}}

@@ -2,7 +2,7 @@
 
 Needs a GPU, the extras `export`, `trt` and a torch with CUDA; prints a Markdown table and writes every figure as JSON:
 
-    python benchmarks/gpu.py --variants vit_b vit_l vit_h --precisions fp32 fp16 bf16 int8 --output gpu.json
+    python -m benchmarks gpu --variants vit_b vit_l vit_h --precisions fp32 fp16 bf16 int8 --output gpu.json
 
 Weights are seeded unless `--checkpoint vit_b=FILE` names a file: time does not depend on their values. Every call waits
 for its results; the median of `--repeats` calls after as many to warm up is reported, p90 and p99 go to the JSON. "Of
@@ -19,8 +19,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +67,8 @@ class FusedAttention(Attention):
         return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2)
 
 
-def main() -> None:
-    options = parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parse(argv)
     gpu = current_gpu()
     if gpu is None or not torch.cuda.is_available():
         raise SystemExit("error: no NVIDIA GPU that torch can use; `samhq doctor` says what is missing")
@@ -119,7 +118,7 @@ def gpu_state() -> dict[str, str]:
     return dict(zip(GPU_STATE, (text.strip() for text in answer.split(",")), strict=False))
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Latency of SAM-HQ on an NVIDIA GPU.")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["vit_b"])
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
@@ -127,7 +126,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
     parser.add_argument("--output", type=Path, metavar="JSON")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     options.checkpoint = {name: Path(file) for name, _, file in (text.partition("=") for text in options.checkpoint)}
     return options
 
@@ -292,8 +291,3 @@ def table(rows: list[Row]) -> str:
     decoders = (f"decoder, {n} prompts" for n in PROMPTS)
     header = ("variant", "precision", "backend", "encoder", *decoders, "image to mask", "of the matmul rate", "GPU MiB")
     return format_table(header, [cells(row) for row in rows])
-
-
-if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        main()

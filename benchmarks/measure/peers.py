@@ -1,6 +1,6 @@
 """This project against its peers: the same picture and boxes, one process each, in turns.
 
-    python benchmarks/peers.py --bundle vit_b_fp32 --checkpoint sam_hq_vit_b.pth --output benchmarks/results/peers.json
+    python -m benchmarks peers --bundle vit_b_fp32 --checkpoint sam_hq_vit_b.pth --output benchmarks/results/peers.json
 
 `--only` and `--peers` repeat some rows and keep the others of the output file. The table goes to stdout, and with
 `--docs` between the markers of that file.
@@ -14,16 +14,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contenders.cold_start import cold_start
-from contenders.process import Contender, ContenderFailed, Entry, child_environment, duel
-from contenders.scene import Scene
-from contenders.table import report
-from markers import require_markers, write_between_markers
 
+from benchmarks.contenders.cold_start import cold_start
+from benchmarks.contenders.process import Contender, ContenderFailed, Entry, child_environment, duel
+from benchmarks.contenders.scene import Scene
+from benchmarks.contenders.table import report
+from benchmarks.pages import require_markers, write_between_markers
 from samhq_runtime.bench.machine import LIBRARIES, describe_machine
 from samhq_runtime.bench.stats import ratio_of_medians
 from samhq_runtime.files import write_whole
@@ -45,8 +46,8 @@ _PEERS = dict.fromkeys(_SECTIONS, _ALL_PEERS) | {"photo:64": (Entry("official Py
 _OURS = Entry("ours", "ours")
 
 
-def main() -> None:
-    options = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
     if options.docs:
         require_markers(options.docs, "peers")
     with tempfile.TemporaryDirectory() as temporary:
@@ -82,7 +83,7 @@ def _merged(known: Any, measured: Any) -> Any:
 
 def _measure(section: str, scene: Scene, options: argparse.Namespace) -> Any:
     if section == "floor":
-        from contenders.floor import machine_rates
+        from benchmarks.contenders.floor import machine_rates
 
         return machine_rates(options.threads)
     if section == "cold start":
@@ -172,7 +173,7 @@ def _prepare(opponent: Entry, scene: Scene) -> None:
     if (scene.folder / product).exists():
         return
     child = subprocess.run(
-        [opponent.python, "-m", f"contenders.{module}", str(scene.folder)],
+        [opponent.python, "-m", f"benchmarks.contenders.{module}", str(scene.folder)],
         env=child_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -199,7 +200,7 @@ def _chosen(pair: tuple[Entry, Entry], options: argparse.Namespace) -> bool:
     return not options.peers or any(entry.name in options.peers for entry in pair)
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="fp32 bundle of the checkpoint")
     parser.add_argument("--checkpoint", type=Path, required=True, help="official .pth of the same weights")
@@ -217,8 +218,4 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="keep the peers' files here for the next run")
     parser.add_argument("--output", type=Path, help="JSON of all results; sections not measured now are kept")
     parser.add_argument("--docs", type=Path, help="Markdown file with a table between markers to replace")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+    return parser.parse_args(argv)

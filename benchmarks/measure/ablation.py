@@ -1,6 +1,6 @@
 """Independent, sum or product: what the HQ token is made of, measured on the demo model.
 
-    python benchmarks/ablation.py --work ablation --output benchmarks/results/ablation.json
+    python -m benchmarks ablation --work ablation --output benchmarks/results/ablation.json
 
 Trains only the HQ parameters of a frozen SAM, for every token fusion from the same seeds, scenes, prompts and steps.
 A run that is finished in --work is not repeated, so an interrupted call goes on where it stopped.
@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ablation_statistics import differences, means, report
-from markers import require_markers, write_between_markers
 from tqdm import tqdm
 
+from benchmarks.pages import require_markers, write_between_markers
 from samhq_exporter import ExportConfig, export_bundle
 from samhq_exporter.config import DEMO_CHECKPOINT, TOKEN_FUSION_NAMES
 from samhq_exporter.demo.data import Sample, draw_samples
@@ -39,6 +38,8 @@ from samhq_exporter.model import PlainSam, Sam
 from samhq_exporter.precision.policy import PRECISIONS
 from samhq_exporter.weights.checkpoint import checkpoint_of_model, load_checkpoint
 from samhq_runtime import Predictor
+
+from .ablation_statistics import differences, means, report
 
 _SECTION = "ablation"
 _LEAST_SEEDS = 5
@@ -252,7 +253,3 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         got = len(set(options.seeds))
         parser.error(f"--seeds: got {got}, expected at least {_LEAST_SEEDS} for intervals; give more")
     return options
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """How cost grows with prompts and images: time and memory, a straight line through them, and its fixed part.
 
-    python benchmarks/scaling.py --bundle vit_b_fp32 --output benchmarks/results/scaling.json --plot docs/scaling.png
+    python -m benchmarks scaling --bundle vit_b_fp32 --output benchmarks/results/scaling.json --plot docs/scaling.png
 
 Every size runs in a process of its own, as in `samhq bench`.
 """
@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ _SERIES = {
 }
 
 
-def main() -> None:
-    options = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
     if options.plot:
         require_matplotlib()
     measures = [_SERIES[name][0] for name in options.series]
@@ -137,7 +138,7 @@ def _plot(series: dict[str, Any], path: Path) -> None:
     write_whole(path, figure.savefig)
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--series", nargs="+", choices=_SERIES, default=list(_SERIES))
@@ -147,8 +148,4 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--plot", type=Path, help="PNG")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+    return parser.parse_args(argv)

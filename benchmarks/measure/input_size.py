@@ -1,6 +1,6 @@
 """What another input size costs: the demo model at several `--image-size`, on held-out scenes; table for the docs.
 
-    python benchmarks/input_size.py --output benchmarks/results/input_size.json --docs docs/checkpoints.md
+    python -m benchmarks input_size --output benchmarks/results/input_size.json --docs docs/checkpoints.md
 
 The demo model was trained with 256-pixel inputs. The scenes are drawn larger, so that a larger input does hold more
 detail. Masks come from exported fp32 bundles through `Predictor`, one box prompt per object, and are compared at the
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from markers import require_markers, write_between_markers
 from torch import Tensor
 
+from benchmarks.pages import require_markers, write_between_markers
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.demo.evaluate import held_out_seeds, score
 from samhq_exporter.pipeline import export_bundle
@@ -35,8 +35,8 @@ _SCENE_SIZE = 512
 _SECTION = "input_size"
 
 
-def main() -> None:
-    options = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
     scenes = [draw_scene(seed, _SCENE_SIZE) for seed in held_out_seeds(options.scenes)]
     if options.docs:
         require_markers(options.docs, _SECTION)
@@ -94,14 +94,10 @@ def report(rows: Mapping[int, Mapping[str, Any]]) -> str:
     return format_table(("--image-size", "box mIoU", "box boundary IoU"), cells)
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 192, 256, 384, 512])
     parser.add_argument("--scenes", type=int, default=40, help="held-out scenes, 4 to 5 objects each")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--docs", type=Path, metavar="MD", help="the page whose table is to be replaced")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+    return parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """A folder of images on a local Ray cluster, a worker killed in the middle, against the same folder in one process.
 
-    python benchmarks/fleet.py BUNDLE --output benchmarks/results/fleet.json
+    python -m benchmarks fleet BUNDLE --output benchmarks/results/fleet.json
 
 Every run is `samhq predict BUNDLE FOLDER --prompts FILE` in a process of its own: serially, with one Ray worker, with
 two, and with two of which one is killed when a third of the images is done. Each must leave one complete file per image
@@ -57,8 +57,8 @@ class Folder:
         return sum(1 for path in (self.path / output).rglob("*.png.json"))
 
 
-def main() -> None:
-    options = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
     with tempfile.TemporaryDirectory() as scratch:
         folder = make_folder(Path(scratch), options.images)
         figures = {name: measure(folder, options.bundle, name) for name in RUNS}
@@ -152,13 +152,9 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+    return parser.parse_args(argv)

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from benchmarks.measure import ablation, ablation_statistics
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.demo.data import draw_samples
 from samhq_exporter.demo.evaluate import evaluate, held_out_seeds
 from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_runtime.bundle import Bundle
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 _SHORT = {"hq-steps": 1, "scenes": 2, "held-out": 1, "batch": 1, "objects": 2}
 
 
-@pytest.fixture
-def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import ablation
-
-    return ablation
-
-
-@pytest.fixture
-def statistics(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import ablation_statistics
-
-    return ablation_statistics
-
-
 @pytest.mark.parametrize(("degrees", "expected"), [(2, 4.303), (4, 2.776), (9, 2.262), (30, 2.042)])  # printed tables
-def test_t_quantile(statistics: ModuleType, degrees: int, expected: float) -> None:
-    assert statistics.t_quantile(degrees) == pytest.approx(expected, abs=6e-4)
+def test_t_quantile(degrees: int, expected: float) -> None:
+    assert ablation_statistics.t_quantile(degrees) == pytest.approx(expected, abs=6e-4)
 
 
 def run(fusion: str, seed: int, value: float) -> dict[str, Any]:
@@ -46,14 +29,14 @@ def run(fusion: str, seed: int, value: float) -> dict[str, Any]:
     return {"token_fusion": fusion, "seed": seed, "scores": {"torch": {"box": outputs}}}
 
 
-def test_differences_are_paired_by_seed(statistics: ModuleType) -> None:
+def test_differences_are_paired_by_seed() -> None:
     seeds = [0.70, 0.60, 0.80]  # vary much more between seeds than between fusions
     runs = [run("sum", seed, value) for seed, value in enumerate(seeds)]
     runs += [run("hadamard", seed, seeds[seed] + gain) for seed, gain in ((2, 0.03), (0, 0.01), (1, 0.02))]
     plain = {"torch": {"box": {"sam_only": {"mean_iou": 0.5, "mean_boundary_iou": 0.4}}}}
     rows = {
         (row["of"], row["from"]): row
-        for row in statistics.differences(runs, plain)
+        for row in ablation_statistics.differences(runs, plain)
         if row["metric"] == "mean_iou" and row["output"] == "sam_and_hq"
     }
     assert rows["hadamard", "sum"]["mean"] == pytest.approx(0.02)
@@ -62,7 +45,7 @@ def test_differences_are_paired_by_seed(statistics: ModuleType) -> None:
     assert rows["sum", "sam_only"]["mean"] == pytest.approx(0.2)
 
 
-def test_bundle_scores_are_those_of_torch(ablation: ModuleType, demo_bundle: Bundle) -> None:
+def test_bundle_scores_are_those_of_torch(demo_bundle: Bundle) -> None:
     samples = draw_samples(held_out_seeds(3), size=256, workers=1)
     torch_scores = evaluate(load_checkpoint(DEMO_CHECKPOINT).sam, samples)
     bundle_scores = ablation.evaluate_bundle(demo_bundle.path, samples)
@@ -72,7 +55,7 @@ def test_bundle_scores_are_those_of_torch(ablation: ModuleType, demo_bundle: Bun
             assert value == pytest.approx(torch_scores[prompt]["sam_and_hq"][metric], abs=2e-4), prompt
 
 
-def test_finished_runs_are_not_repeated(ablation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_runs_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = [f"--{name}={value}" for name, value in _SHORT.items()]
     options += ["--work", str(tmp_path / "work"), "--output", str(tmp_path / "results.json"), "--precisions"]
     ablation.main([*options, "--token-fusions", "sum", "hadamard"])
@@ -91,13 +74,13 @@ def test_finished_runs_are_not_repeated(ablation: ModuleType, tmp_path: Path, mo
         ablation.main([*options, "--hq-steps=2"])
 
 
-def test_too_few_seeds(ablation: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         ablation.main(["--work", str(tmp_path), "--output", str(tmp_path / "results.json"), "--seeds", *"11234"])
     assert "at least 5" in capsys.readouterr().err
 
 
-def test_bundle_of_the_frozen_sam(ablation: ModuleType) -> None:
+def test_bundle_of_the_frozen_sam() -> None:
     plain = ablation.plain_sam(load_checkpoint(DEMO_CHECKPOINT).sam_hq)
     setting = ablation.Setting(
         sam=DEMO_CHECKPOINT,
@@ -117,7 +100,7 @@ def test_bundle_of_the_frozen_sam(ablation: ModuleType) -> None:
         assert scores["onnx_fp32"][prompt]["sam_only"]["mean_iou"] == pytest.approx(expected, abs=2e-4)
 
 
-def test_page_without_markers_is_refused_before_any_work(ablation: ModuleType, tmp_path: Path) -> None:
+def test_page_without_markers_is_refused_before_any_work(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- ablation: begin -->\n")
     with pytest.raises(SystemExit, match="expected <!-- ablation: begin --> and after it <!-- ablation: end -->"):

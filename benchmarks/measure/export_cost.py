@@ -1,6 +1,6 @@
 """Time and peak memory of `samhq-export`, of loading the bundle, and the import time of `samhq_runtime`.
 
-    python benchmarks/export_cost.py --variants demo vit_b vit_l vit_h --precisions fp32 fp16 \\
+    python -m benchmarks export_cost --variants demo vit_b vit_l vit_h --precisions fp32 fp16 \\
         --output benchmarks/results/export_cost.json --docs README.md
 
 Checkpoints are made on the spot: official layout and size, seeded random weights. The table goes between the
@@ -17,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from markers import require_markers, write_between_markers
-
+from benchmarks.pages import require_markers, write_between_markers
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.precision.policy import PRECISIONS
@@ -33,8 +33,8 @@ from samhq_runtime.tables import format_table
 _IMPORTS = 7
 
 
-def main() -> None:
-    options = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
     if options.docs:
         require_markers(options.docs, "export_cost")
     cpu = describe_machine()["cpu"]
@@ -129,7 +129,7 @@ def report(results: dict[str, Any]) -> str:
     return f"{table}\n\n`import samhq_runtime` takes {results['import_seconds']:.2f} s more than Python itself."
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--variants", nargs="+", choices=[v for v in VARIANTS if v != "vit_tiny"], default=["demo", "vit_b"]
@@ -137,8 +137,4 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--docs", type=Path, metavar="MD", help="page with the markers")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+    return parser.parse_args(argv)

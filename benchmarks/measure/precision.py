@@ -1,8 +1,8 @@
 """Masks and sizes of every precision against float32 PyTorch, int8's time on the CPU; the table of docs/precision.md.
 
-    python benchmarks/precision.py --output benchmarks/results/precision.json --docs docs/precision.md
-    python benchmarks/precision.py --scenes 20 --clipping minmax percentile mse entropy
-    python benchmarks/precision.py --time vit_b --output benchmarks/results/precision_vit_b.json
+    python -m benchmarks precision --output benchmarks/results/precision.json --docs docs/precision.md
+    python -m benchmarks precision --scenes 20 --clipping minmax percentile mse entropy
+    python -m benchmarks precision --time vit_b --output benchmarks/results/precision_vit_b.json
 
 The second compares the rules for int8 scales. The third times the image encoder, fp32 and int8 in turns, in one run, as
 they ship for the CPU. It takes a checkpoint, or the name of a variant for seeded weights: time does not depend on them,
@@ -16,6 +16,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import mean, median
@@ -23,8 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from markers import require_markers, write_between_markers
 
+from benchmarks.pages import require_markers, write_between_markers
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.bundle.graph_files import save_with_cpu_form
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
@@ -43,8 +44,8 @@ from samhq_runtime.session import open_session
 from samhq_runtime.tables import format_table
 
 
-def main() -> None:
-    options = _parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parse(argv)
     if options.docs:
         require_markers(options.docs, "precision")
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +151,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     return format_table(("precision", "box mean", "box min", "point mean", "point min", "graphs"), lines)
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=40, help="held-out scenes")
     parser.add_argument("--clipping", nargs="+", choices=CLIPPING_RULES, default=[DEFAULT_CLIPPING])
@@ -160,8 +161,4 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="timed runs of each encoder")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--docs", type=Path, metavar="MD", help="the page whose table is to be replaced")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()
+    return parser.parse_args(argv)

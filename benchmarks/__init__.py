@@ -1,0 +1,1 @@
+"""What this project measures: one program, `python -m benchmarks`, with a row in `registry` for each benchmark."""

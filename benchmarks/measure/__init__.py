@@ -1,0 +1,1 @@
+"""One module per benchmark, named as its row in `benchmarks.registry`."""
