@@ -182,7 +182,7 @@ def _of_bundle(checkpoint: Path, precision: str, samples: Sequence[Sample]) -> S
 
 
 def evaluate_bundle(bundle: Path, samples: Sequence[Sample]) -> Scores:
-    """As `evaluate`, of the masks that the bundle's users get: `sam_and_hq`, or `sam_only` of an original SAM."""
+    """As `evaluate`, of the masks that the bundle's users get: `sam_and_hq`, or `sam_only` of a plain SAM."""
     scores: dict[str, list[torch.Tensor]] = {"box": [], "point": []}
     with Predictor(bundle, threads=1) as predictor:
         output = "sam_and_hq" if predictor.bundle.manifest.sizes.has_hq else "sam_only"

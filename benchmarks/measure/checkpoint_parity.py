@@ -67,7 +67,7 @@ _IMAGES = ("landscape 400 x 600", "portrait 300 x 200")
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table; `fusion` is `none` for an original SAM."""
+    """One row of the table; `fusion` is `none` for a plain SAM."""
 
     variant: str
     source: str

@@ -25,7 +25,7 @@ IMAGE_ENCODER = "image_encoder"
 MASK_DECODER = "mask_decoder"
 NUM_SAM_TOKENS = 4  # mask tokens of SAM: one for a single mask, three for multimask output
 NUM_TOKEN_MASKS = NUM_SAM_TOKENS + 1  # and the HQ token
-NO_FUSION = "none"  # token fusion of an original SAM, which has no HQ token
+NO_FUSION = "none"  # token fusion of a plain SAM, which has no HQ token
 
 Array = NDArray[Any]
 
@@ -98,7 +98,7 @@ class ModelSizes:
 
     @property
     def has_hq(self) -> bool:
-        """Whether there is an HQ token; an original SAM has none, and no `hq_features` and `hq_token` either."""
+        """Whether there is an HQ token; a plain SAM has none, and no `hq_features` and `hq_token` either."""
         return self.token_masks > NUM_SAM_TOKENS
 
     @property

@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .bundle import ENGINE_PROVIDERS, Bundle, load_bundle
+from .bundle import Bundle, load_bundle
 from .contract import Array
 from .errors import PromptError
 from .frames.geometry import preprocess, require_image
@@ -19,6 +19,7 @@ from .hq_token import read_hq_token, require_hq_token
 from .masks.choice import choose, mask_weights, require_hq
 from .masks.upscale import upscale, upscale_masks
 from .session import ProviderOptions, Tensor
+from .session.providers import run_engines
 
 Float32 = NDArray[np.float32]
 PROMPTS_PER_CALL = 8
@@ -76,7 +77,7 @@ class Predictor:
         self._encoder, self._decoder = self.bundle.open_both(
             providers=providers, threads=threads, provider_options=provider_options
         )
-        if ENGINE_PROVIDERS.keys() & set(providers):
+        if run_engines(providers):
             from .engine.gate import check_first_use
 
             check_first_use(self.bundle, providers, self._encoder, self._decoder)
@@ -122,17 +123,17 @@ class Predictor:
             box: (4,) x0, y0, x1, y1 pixels, or (B,4).
             mask_input: `low_res_logits` of an earlier prediction, (1,L,L), or (B,1,L,L).
             multimask_output: let the best of SAM's three candidate masks (by predicted IoU) go with the HQ mask,
-                instead of its single-mask output; better for ambiguous prompts such as one point. The bundle of an
-                original SAM returns all three.
+                instead of its single-mask output; better for ambiguous prompts such as one point. The bundle of a
+                plain SAM returns all three.
             hq_token_only: the HQ token's mask alone, instead of its sum with SAM's.
             return_logits: float32 logits instead of booleans.
 
         Returns:
             masks (1,H,W), iou_predictions (1,), low_res_logits (1,L,L); for B objects (B,1,H,W), (B,1), (B,1,L,L).
-            `multimask_output` of an original SAM: 3 in the place of 1.
+            `multimask_output` of a plain SAM: 3 in the place of 1.
 
         Raises:
-            PromptError: no image set, a prompt that is malformed or not finite, or `hq_token_only` of an original SAM.
+            PromptError: no image set, a prompt that is malformed or not finite, or `hq_token_only` of a plain SAM.
         """
         if self._image is None:
             raise PromptError("no image set: call set_image(image) before predict()")

@@ -150,7 +150,7 @@ static void check_prompts(const samhq_image* image, int64_t side) {
     free(mask);
 }
 
-/* An original SAM has no HQ token: the good token of another bundle is refused, and so is its mask alone. */
+/* A plain SAM has no HQ token: the good token of another bundle is refused, and so is its mask alone. */
 static void check_no_hq(const samhq_image* image, int64_t embed_dim) {
     samhq_error error;
     samhq_result* result = NULL;

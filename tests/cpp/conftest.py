@@ -45,7 +45,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def plain_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """An original SAM: no HQ features, no HQ token, three masks for multimask_output."""
+    """A plain SAM: no HQ features, no HQ token, three masks for multimask_output."""
     folder = tmp_path_factory.mktemp("plain")
     sam = official_sam(import_official("segment_anything"), TINY)
     randomise(sam, seed=5)

@@ -130,7 +130,7 @@ def test_the_installed_library(installed: Path, demo_bundle: Bundle, tmp_path: P
 
 @pytest.mark.parametrize("name", ["plain_bundle", "tiny_bundle", "demo_bundle_fp16"])
 def test_other_bundles(programs: Path, tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
-    """An original SAM, random weights (masks full of edges), float16 between the graphs; on the smallest photograph."""
+    """A plain SAM, random weights (masks full of edges), float16 between the graphs; on the smallest photograph."""
     bundle: Bundle = request.getfixturevalue(name)
     images = [photographs()["portrait 300 x 200"]]
     cases = cases_of(bundle, images)

@@ -1,4 +1,4 @@
-"""An original SAM goes the same way as SAM-HQ: same command, same contract without the HQ part, official results."""
+"""A plain SAM goes the same way as SAM-HQ: same command, same contract without the HQ part, official results."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def predict(bundle: Bundle, **options: bool) -> object:
 
 @pytest.mark.parametrize("wish", WISHES)
 def test_wishes_about_the_hq_token_are_refused(bundle: Bundle, wish: str) -> None:
-    with pytest.raises(PromptError, match=f"{wish}: the bundle is of an original SAM without HQ part"):
+    with pytest.raises(PromptError, match=f"{wish}: the bundle is of a plain SAM without HQ part"):
         WISHES[wish](bundle)
 
 
@@ -159,9 +159,9 @@ def test_commands(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert samhq([*predict, "--box", "20,20,150,200", "--multimask"]) == 0
     assert np.asarray(Image.open(tmp_path / "mask.png")).shape == (300, 200)
     assert samhq(["inspect", str(bundle.path)]) == 0
-    assert "none: original SAM, no HQ part" in capsys.readouterr().out
+    assert "none: plain SAM, no HQ part" in capsys.readouterr().out
     assert samhq([*predict, "--box", "20,20,150,200", "--hq-token-only"]) == 1
-    assert "hq_token_only: the bundle is of an original SAM" in capsys.readouterr().err
+    assert "hq_token_only: the bundle is of a plain SAM" in capsys.readouterr().err
 
 
 def test_in_memory(
@@ -172,14 +172,14 @@ def test_in_memory(
     for file in ("image_encoder.onnx", "mask_decoder.onnx"):
         assert (result.path / file).read_bytes() == (fp32_bundle.path / file).read_bytes()
     print_result(result)
-    assert "custom, fp32, no HQ part: original SAM; against PyTorch:" in capsys.readouterr().out
+    assert "custom, fp32, no HQ part: plain SAM; against PyTorch:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
         (["--token-fusion", "hadamard"], "without the HQ part, which has no HQ token for token fusion hadamard"),
-        (["--hq-token", "TOKEN"], "an original SAM without HQ part; expected SAM-HQ weights"),
+        (["--hq-token", "TOKEN"], "a plain SAM without HQ part; expected SAM-HQ weights"),
         (["--variant", "vit_b"], "holds a custom model, --variant asked for vit_b"),
     ],
 )

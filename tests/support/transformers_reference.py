@@ -40,7 +40,7 @@ def sam_hq_of(transformers: ModuleType, sizes: Sizes, *, seed: int = 4) -> nn.Mo
 
 
 def sam_of(transformers: ModuleType, sizes: Sizes, *, seed: int = 4) -> nn.Module:
-    """A transformers original SAM with random values in every tensor."""
+    """A transformers plain SAM with random values in every tensor."""
     sizes = {section: {k: v for k, v in values.items() if k != "vit_dim"} for section, values in sizes.items()}
     model = transformers.SamModel(transformers.SamConfig(**sizes))
     randomise(model, seed=seed)

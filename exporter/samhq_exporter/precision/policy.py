@@ -96,7 +96,7 @@ _ISLANDS = {
         "/token_fusion/",
     ),
 }
-# Parts that not every model has, and the token fusions (`none`: an original SAM) with which it has them.
+# Parts that not every model has, and the token fusions (`none`: a plain SAM) with which it has them.
 _ONLY_WITH = {"/token_fusion/": ("sum", "hadamard"), "/hq_fusion/": ("independent", "sum", "hadamard")}
 
 

@@ -52,7 +52,7 @@ def model_sizes(sam: PlainSam) -> ModelSizes:
 
 
 class PlainImageEncoderGraph(nn.Module):
-    """The image encoder of an original SAM."""
+    """The image encoder of a plain SAM."""
 
     def __init__(self, sam: PlainSam) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ from ..scenes.sample_prompts import prompt_feeds
 
 Array = NDArray[Any]
 _TIE = 1e-3  # difference of predicted IoU
-_LABELS = (*(f"sam_{i}" for i in range(NUM_SAM_TOKENS)), "hq")  # of the token masks; an original SAM has no last one
+_LABELS = (*(f"sam_{i}" for i in range(NUM_SAM_TOKENS)), "hq")  # of the token masks; a plain SAM has no last one
 
 
 TOLERANCES = {

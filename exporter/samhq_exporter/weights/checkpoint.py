@@ -41,7 +41,7 @@ _HQ_KEYS = (*(official for official, _ in _PREFIXES), "mask_decoder.embedding_ma
 class Checkpoint:
     """A loaded model in eval mode, with where it came from.
 
-    `token_fusion` is `none` for an original SAM; `hq_token` is the name and SHA-256 of the file of a tuned HQ token.
+    `token_fusion` is `none` for a plain SAM; `hq_token` is the name and SHA-256 of the file of a tuned HQ token.
     """
 
     sam: PlainSam
@@ -55,7 +55,7 @@ class Checkpoint:
     def sam_hq(self) -> Sam:
         """`sam`, if it has the HQ part; else ConfigError."""
         if not isinstance(self.sam, Sam):
-            raise ConfigError(f"{self.file_name}: an original SAM without HQ part; expected SAM-HQ weights")
+            raise ConfigError(f"{self.file_name}: a plain SAM without HQ part; expected SAM-HQ weights")
         return self.sam
 
 
@@ -72,7 +72,7 @@ def load_checkpoint(
 
     Raises:
         CheckpointError: unreadable, unsafe, not SAM or SAM-HQ, or tensors missing or left over.
-        ConfigError: `variant` is not what the file holds, `token_fusion` contradicts its metadata or is for an original
+        ConfigError: `variant` is not what the file holds, `token_fusion` contradicts its metadata or is for a plain
             SAM, or `image_size` does not fit the patches.
     """
     huggingface = is_huggingface(path)
@@ -219,7 +219,7 @@ def _token_fusion(state: Mapping[str, Tensor], metadata: Mapping[str, str], aske
         if fusion:
             raise ConfigError(
                 f"{path.name}: a SAM checkpoint without the HQ part, which has no HQ token for token fusion {fusion}; "
-                "drop --token-fusion to export the original SAM, or give SAM-HQ weights such as sam_hq_vit_b.pth"
+                "drop --token-fusion to export plain SAM, or give SAM-HQ weights such as sam_hq_vit_b.pth"
             )
         return NO_FUSION
     fusion = fusion or "independent"

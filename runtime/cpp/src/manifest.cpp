@@ -18,7 +18,7 @@ constexpr uintmax_t kMaxManifestBytes = 4 << 20;
 constexpr std::string_view kSeal = ",\n  \"manifest_sha256\": \"";  // the last key, and the hash of all before it
 constexpr std::string_view kSealEnd = "\"\n}\n";
 constexpr int64_t kMaxSide = 1 << 16;
-constexpr const char* kNoFusion = "none";  // of an original SAM
+constexpr const char* kNoFusion = "none";  // of a plain SAM
 
 [[noreturn]] void invalid(const std::string& message) {
     throw Error(SAMHQ_ERROR_BUNDLE_INVALID, concat(kManifestName, ": ", message, "; export the bundle again"));

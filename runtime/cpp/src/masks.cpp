@@ -5,7 +5,7 @@
 namespace samhq_core {
 namespace {
 
-// Columns: SAM's single-mask token, its three multimask tokens, the HQ token, which an original SAM does not have.
+// Columns: SAM's single-mask token, its three multimask tokens, the HQ token, which a plain SAM does not have.
 using Rows = std::vector<std::vector<float>>;
 const Rows& rows_of(bool multimask_output, bool hq_token_only) {
     static const Rows single = {{1, 0, 0, 0, 1}};

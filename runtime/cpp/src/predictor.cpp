@@ -93,7 +93,7 @@ void Model::require_options(const samhq_predict_options& options) const {
     const bool has_token = options.hq_token != nullptr;
     if (!manifest_.sizes.has_hq() && (has_token || options.hq_token_only != 0)) {
         throw Error(SAMHQ_ERROR_PROMPT, concat(has_token ? "hq_token" : "hq_token_only",
-                                               ": the bundle is of an original SAM without HQ part; leave it out"));
+                                               ": the bundle is of a plain SAM without HQ part; leave it out"));
     }
     if (options.hq_token_size != (has_token ? manifest_.sizes.embed_dim : 0)) {
         throw Error(SAMHQ_ERROR_PROMPT,

@@ -4,6 +4,6 @@ In: a folder written by `samhq-export`. Out: a `Bundle` whose every file was has
 Imports manifest, session and nvidia; knows neither engines being built nor what masks are.
 """
 
-from .bundle import ENGINE_PROVIDERS, NOT_ON_CPU, Bundle, load_bundle
+from .bundle import NOT_ON_CPU, Bundle, load_bundle
 
-__all__ = ["ENGINE_PROVIDERS", "NOT_ON_CPU", "Bundle", "load_bundle"]
+__all__ = ["NOT_ON_CPU", "Bundle", "load_bundle"]

@@ -9,11 +9,9 @@ from pathlib import Path
 from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..errors import BackendUnavailable, BundleError, ConfigError
 from ..manifest import EngineEntry, Manifest, read_manifest
-from ..session import ProviderOptions, Session, open_session, require_chosen
+from ..session import ProviderOptions, Session, open_session
+from ..session.providers import ENGINE_PROVIDERS, require_chosen, run_engines
 from .files import verify_files
-
-# Providers that run the bundle's TensorRT engines instead of its graphs, and the flavour of engine they insist on.
-ENGINE_PROVIDERS = {"engine": None, "engine:tensorrt": "tensorrt", "engine:rtx": "rtx"}
 
 NOT_ON_CPU = frozenset({"bf16"})  # precisions whose graphs need a GPU: ONNX Runtime's CPU provider lacks the kernels
 
@@ -43,7 +41,7 @@ class Bundle:
             provider_options: options by provider; engines take `device_id`, `contexts` and `cuda_graph`.
         """
         require_chosen(provider_options, providers)
-        if not ENGINE_PROVIDERS.keys() & set(providers):
+        if not run_engines(providers):
             entry = self.manifest.graphs[graph]
             if self.manifest.precision in NOT_ON_CPU and providers[0] == "cpu":
                 raise BackendUnavailable(

@@ -32,7 +32,7 @@ def describe(bundle: Bundle) -> str:
     facts = [
         ("variant", m.variant),
         ("precision", m.precision),
-        ("token fusion", m.token_fusion if m.sizes.has_hq else f"{m.token_fusion}: original SAM, no HQ part"),
+        ("token fusion", m.token_fusion if m.sizes.has_hq else f"{m.token_fusion}: plain SAM, no HQ part"),
         ("image size", str(m.sizes.image_size)),
         ("opset", str(m.opset)),
         ("checkpoint", f"{m.checkpoint.get('file')} ({m.checkpoint.get('sha256', '')[:12]})"),

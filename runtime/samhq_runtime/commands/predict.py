@@ -95,7 +95,7 @@ def _predict(options: argparse.Namespace) -> None:
             multimask_output=options.multimask,
             hq_token_only=options.hq_token_only,
         )
-    best = int(iou_predictions.argmax())  # of the three that an original SAM returns with --multimask
+    best = int(iou_predictions.argmax())  # of the three that a plain SAM returns with --multimask
     write_png(options.output, masks[best].astype(np.uint8) * 255)
     if options.overlay:
         boxes = None if options.box is None else np.array([options.box])

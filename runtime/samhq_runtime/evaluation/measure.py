@@ -88,7 +88,7 @@ def predict_masks(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_]]:
     """For B objects of the current image: predicted masks (B,H,W), predicted IoU (B,), finite logits (B,).
 
-    Where several candidates come back (`multimask_output` of an original SAM) it is the one of the best predicted IoU.
+    Where several candidates come back (`multimask_output` of a plain SAM) it is the one of the best predicted IoU.
     """
     prompts: dict[str, Any] = prompt_arguments(setting.prompts, truths)
     predicted, predicted_iou, logits = predictor.predict(

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle import ENGINE_PROVIDERS, Bundle, load_bundle
+from ..bundle import Bundle, load_bundle
 from ..errors import ConfigError
 from ..predictor import Predictor
+from ..session.providers import run_engines
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Subject:
         """Of all the masks depend on: engines count only where they run, so that building one changes nothing else."""
         manifest = self.bundle.manifest
         engines = {entry.file for entry in manifest.engines.values()}
-        if ENGINE_PROVIDERS.keys() & set(self.providers):
+        if run_engines(self.providers):
             engines = set()
         files = {name: entry.sha256 for name, entry in manifest.files.items() if name not in engines}
         parts = [files, manifest.pixel_mean, manifest.pixel_std, manifest.mask_threshold]

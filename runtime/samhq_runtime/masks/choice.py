@@ -10,7 +10,7 @@ from ..errors import PromptError
 
 Float32 = NDArray[np.float32]
 
-# Rows pick token masks: columns are SAM's single-mask token, its three multimask tokens, the HQ token. An original SAM
+# Rows pick token masks: columns are SAM's single-mask token, its three multimask tokens, the HQ token. A plain SAM
 # has no last column.
 _SINGLE_PLUS_HQ = ((1, 0, 0, 0, 1),)
 _HQ_ONLY = ((0, 0, 0, 0, 1),)
@@ -34,7 +34,7 @@ def mask_weights(*, multimask_output: bool, hq_token_only: bool, token_masks: in
 def require_hq(option: str, *, token_masks: int) -> None:
     """Raise PromptError if `option` is about an HQ token that the model does not have."""
     if token_masks == NUM_SAM_TOKENS:
-        raise PromptError(f"{option}: the bundle is of an original SAM without HQ part; leave it out")
+        raise PromptError(f"{option}: the bundle is of a plain SAM without HQ part; leave it out")
 
 
 def choose(
@@ -42,7 +42,7 @@ def choose(
 ) -> tuple[Float32, Float32]:
     """The masks a caller gets, and their predicted IoU: (B,K,L,L), (B,4) -> (B,M,L,L), (B,M).
 
-    M is 1, or 3 for `multimask_output` of an original SAM: it returns every candidate, SAM-HQ the one of the highest
+    M is 1, or 3 for `multimask_output` of a plain SAM: it returns every candidate, SAM-HQ the one of the highest
     predicted IoU.
     """
     if not multimask_output:

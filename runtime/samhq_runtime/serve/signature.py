@@ -76,7 +76,7 @@ class Segmentation:
     """What B prompts gave, K masks each, as `Predictor.predict` returns it.
 
     `masks` (B,K,H,W) bool, `iou_predictions` (B,K), `low_res_logits` (B,K,L,L). K is 1, or 3 for `multimask_output` of
-    an original SAM.
+    a plain SAM.
     """
 
     masks: Array

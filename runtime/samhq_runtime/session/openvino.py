@@ -12,7 +12,8 @@ import numpy as np
 
 from ..contract import Array, GraphSpec, TensorSpec
 from ..errors import BackendUnavailable, BundleError, ConfigError, ContractError
-from . import ProviderOptions, Tensor, require_chosen
+from .protocol import ProviderOptions, Tensor
+from .providers import require_chosen
 
 try:
     import openvino as ov

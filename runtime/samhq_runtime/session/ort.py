@@ -13,8 +13,9 @@ import numpy as np
 
 from ..contract import Array, GraphSpec, TensorSpec
 from ..errors import BackendUnavailable, BundleError, ContractError
-from . import ProviderOptions, Tensor, require_chosen
 from .ort_providers import PROVIDERS, device_id_of, options_of, require_known
+from .protocol import ProviderOptions, Tensor
+from .providers import require_chosen
 
 try:
     import onnxruntime as ort

@@ -27,9 +27,9 @@ from ..nvidia.flavour import FLAVOURS, TensorRT, load_tensorrt
 from ..nvidia.gpu import current_gpu
 from ..nvidia.messages import messages_of
 from ..nvidia.rebuild import rebuild_command
-from . import Tensor
 from .cuda import CudaTensor, Device
 from .lanes import GraphCapture, Lane
+from .protocol import Tensor
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64"}
 _FIXED_SHAPE = {"images"}  # graphs whose only dynamic size is this one repeat the same shapes: worth a CUDA graph

@@ -170,7 +170,7 @@ def test_names_and_shapes_are_the_official_ones(transformers: ModuleType, kind: 
 def test_exported_bundle_equals_transformers(
     transformers: ModuleType, tmp_path: Path, build: Callable[..., nn.Module]
 ) -> None:
-    """From the folder that `save_pretrained` wrote to masks, for SAM-HQ and for the original SAM."""
+    """From the folder that `save_pretrained` wrote to masks, for SAM-HQ and for plain SAM."""
     model = build(transformers, TINY, seed=8)
     model.save_pretrained(tmp_path / "weights")
     bundle = export(tmp_path / "weights", tmp_path / "bundle")

@@ -31,7 +31,7 @@ def test_mask_weights(multimask_output: bool, hq_token_only: bool, expected: lis
 def test_original_sam_has_no_hq_column(multimask_output: bool, expected: list[list[int]]) -> None:
     got = mask_weights(multimask_output=multimask_output, hq_token_only=False, token_masks=4)
     np.testing.assert_array_equal(got, expected)
-    with pytest.raises(PromptError, match="original SAM without HQ part"):
+    with pytest.raises(PromptError, match="plain SAM without HQ part"):
         mask_weights(multimask_output=multimask_output, hq_token_only=True, token_masks=4)
 
 

@@ -73,12 +73,12 @@ typedef struct samhq_bundle_info {
     size_t struct_size;
     const char* variant;
     const char* precision;
-    const char* token_fusion; /* "none" for an original SAM, which has no HQ token */
+    const char* token_fusion; /* "none" for a plain SAM, which has no HQ token */
     int64_t image_size;
     int64_t embed_dim;    /* floats in an HQ token */
     int64_t low_res_size; /* side of low_res_logits and mask_input */
     double mask_threshold;
-    int32_t has_hq_token; /* 0 for an original SAM */
+    int32_t has_hq_token; /* 0 for a plain SAM */
 } samhq_bundle_info;
 #define SAMHQ_BUNDLE_INFO_INIT {sizeof(samhq_bundle_info), NULL, NULL, NULL, 0, 0, 0, 0, 0}
 
@@ -108,7 +108,7 @@ typedef struct samhq_predict_options {
 } samhq_predict_options;
 #define SAMHQ_PREDICT_OPTIONS_INIT {sizeof(samhq_predict_options), 0, 0, 0, NULL, 0}
 
-/* What a result holds; the arrays belong to it. M is 1, or 3 for multimask_output of an original SAM. */
+/* What a result holds; the arrays belong to it. M is 1, or 3 for multimask_output of a plain SAM. */
 typedef struct samhq_result_view {
     size_t struct_size;
     int64_t objects;              /* B */

@@ -1,0 +1,27 @@
+"""The names of providers: ONNX Runtime's, `openvino`, and those that run a bundle's TensorRT engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..errors import ConfigError
+from ..nvidia.flavour import FLAVOURS
+from .ort_providers import PROVIDERS
+from .protocol import ProviderOptions
+
+ORT_PROVIDERS = tuple(PROVIDERS)
+OPENVINO = "openvino"  # and `openvino[:DEVICE][:PRECISION]`
+# And the flavour of engine they insist on.
+ENGINE_PROVIDERS = {"engine": None, **{f"engine:{flavour}": flavour for flavour in FLAVOURS}}
+
+
+def run_engines(providers: Iterable[str]) -> bool:
+    """Whether a provider among these runs engines instead of graphs."""
+    return any(name in ENGINE_PROVIDERS for name in providers)
+
+
+def require_chosen(provider_options: ProviderOptions | None, providers: Sequence[str]) -> None:
+    """Raise ConfigError for options of a provider that is not asked for."""
+    unasked = [name for name in provider_options or {} if name not in providers]
+    if unasked:
+        raise ConfigError(f"provider option of {unasked[0]!r}: expected one of the providers {', '.join(providers)}")

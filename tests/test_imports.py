@@ -1,0 +1,152 @@
+"""The direction of imports: one table of what each room may import, and no circle between modules.
+
+A room is a package or module directly below `samhq_runtime` or `samhq_exporter`. A new room is a new row, below all
+that it imports.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import samhq_exporter
+import samhq_runtime
+
+# room: rooms it may import, all of them in rows above its own. `runtime` and `exporter` are the packages' own
+# `__init__`. The exporter may import the runtime's rooms, never the other way round.
+MAY_IMPORT = {
+    "runtime.errors": "",
+    "runtime.contract": "errors",
+    "runtime.files": "",
+    "runtime.tables": "",
+    "runtime.parity": "errors contract",
+    "runtime.manifest": "errors contract files",
+    "runtime.frames": "errors contract files",
+    "runtime.masks": "errors contract frames",
+    "runtime.nvidia": "errors contract manifest",
+    "runtime.session": "errors contract manifest nvidia",
+    "runtime.bundle": "errors contract files manifest frames nvidia session",
+    "runtime.engine": "errors contract files parity manifest frames nvidia session bundle",
+    "runtime.hq_token": "errors contract",
+    "runtime.predictor": "errors contract frames masks session bundle engine hq_token",
+    "runtime": "errors bundle predictor",
+    "runtime.evaluation": "runtime errors contract files tables frames masks session bundle predictor",
+    "runtime.bench": "errors contract files tables frames masks bundle predictor",
+    "runtime.doctor": "errors contract manifest nvidia session engine",
+    "runtime.serve": "runtime errors contract frames masks bundle predictor",
+    "runtime.triton": "errors contract manifest bundle predictor serve",
+    "runtime.fleet": "errors contract files frames masks predictor serve",
+    "runtime.commands": "errors contract files tables manifest frames masks nvidia session bundle engine predictor "
+    "evaluation bench doctor serve triton fleet",
+    "runtime.cli": "commands",
+    "runtime.__main__": "cli",
+    "exporter.architecture": "",
+    "exporter.model": "architecture runtime.contract",
+    "exporter.scenes": "runtime.contract runtime.frames runtime.masks",
+    "exporter.passes": "runtime.errors runtime.contract",
+    "exporter.weights": "architecture model runtime.errors runtime.contract runtime.files",
+    "exporter.tracing": "model runtime.contract",
+    "exporter.bundle": "passes runtime.errors runtime.files runtime.manifest",
+    "exporter.precision": "architecture scenes passes tracing bundle "
+    "runtime.errors runtime.contract runtime.tables runtime.frames runtime.masks",
+    "exporter.verification": "model scenes passes bundle runtime.errors runtime.contract runtime.parity runtime.frames "
+    "runtime.masks runtime.session runtime.bundle runtime.predictor",
+    "exporter.config": "architecture precision runtime.errors",
+    "exporter.pipeline": "architecture scenes weights tracing bundle precision verification config runtime "
+    "runtime.errors runtime.contract runtime.files runtime.manifest runtime.frames runtime.nvidia runtime.bundle "
+    "runtime.engine runtime.hq_token runtime.triton",
+    "exporter": "config pipeline",
+    "exporter.demo": "architecture model scenes weights verification runtime.contract runtime.files runtime.frames "
+    "runtime.masks runtime.bundle runtime.predictor runtime.evaluation",
+    "exporter.cli": "weights precision config pipeline runtime.tables runtime.commands",
+    "exporter.__main__": "cli",
+}
+PACKAGES = {"runtime": samhq_runtime, "exporter": samhq_exporter}
+
+
+def modules_of(package: str) -> dict[str, Path]:
+    """Every module by dotted name, `runtime` in the place of `samhq_runtime`; a package stands for its `__init__`."""
+    root = Path(PACKAGES[package].__file__ or "").parent
+    files = {(package, *path.relative_to(root).with_suffix("").parts): path for path in root.rglob("*.py")}
+    return {".".join(parts).removesuffix(".__init__"): path for parts, path in files.items()}
+
+
+MODULES = {**modules_of("runtime"), **modules_of("exporter")}
+
+
+def imports_of(module: str) -> set[str]:
+    """The modules of ours that `module` names in an import, anywhere in it: in functions and for type checkers too."""
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in _names(node, package):
+            ours = name.removeprefix("samhq_")
+            while ours and ours not in MODULES:  # a name in a module, not a module
+                ours = ours.rpartition(".")[0]
+            found.add(ours)
+    return found - {"", module}
+
+
+def _names(node: ast.AST, package: str) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if alias.name.startswith("samhq_"))
+    elif isinstance(node, ast.ImportFrom):
+        above = package.split(".")[: len(package.split(".")) + 1 - node.level]
+        base = ".".join([*above, *([node.module] if node.module else [])]) if node.level else str(node.module)
+        if node.level or base.startswith("samhq_"):
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+IMPORTS = {module: imports_of(module) for module in MODULES}
+
+
+def room_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def allowed(room: str) -> set[str]:
+    """The rooms that its row names; those without a package are of its own package."""
+    package = room.partition(".")[0]
+    return {n if n.partition(".")[0] in PACKAGES else f"{package}.{n}" for n in MAY_IMPORT[room].split()}
+
+
+def test_every_room_has_a_row() -> None:
+    assert {room_of(module) for module in MODULES} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_room_imports_what_its_row_says(room: str) -> None:
+    rooms = {(module, room_of(target)) for module in MODULES if room_of(module) == room for target in IMPORTS[module]}
+    forbidden = {f"{module} imports {target}" for module, target in rooms if target not in {room, *allowed(room)}}
+    assert not forbidden
+
+
+def test_rows_name_rows_above() -> None:
+    """Then no rooms can import each other in a circle."""
+    above: set[str] = set()
+    for room in MAY_IMPORT:
+        assert allowed(room) <= above, room
+        above.add(room)
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    assert cycle(IMPORTS) == []
+
+
+def cycle(imports: Mapping[str, set[str]]) -> list[str]:
+    """The modules of a circle, or none."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as e:
+        return list(e.args[1])
+    return []
+
+
+def test_circles_and_function_level_imports_are_found() -> None:
+    assert cycle({"a": {"b"}, "b": {"a"}})
+    assert "runtime.session.ort" in IMPORTS["runtime.session.open"]
