@@ -6,12 +6,10 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from .build import new_cast
+from .operators import MOVES
+
 _FLOAT, _BFLOAT16 = ir.DataType.FLOAT, ir.DataType.BFLOAT16
-# They move values and compute none: what comes out is already rounded.
-_MOVES = frozenset(
-    {"Concat", "DepthToSpace", "Expand", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split"}
-    | {"Squeeze", "Transpose", "Unsqueeze"}
-)
 
 
 def emulate_bfloat16(model: ir.Model) -> ir.Model:
@@ -36,7 +34,7 @@ def emulate_bfloat16(model: ir.Model) -> ir.Model:
 
 def _widen(graph: ir.Graph, node: ir.Node, output: ir.Value) -> None:
     """Make a bfloat16 result float32, rounded to bfloat16 unless `node` only moves values."""
-    if node.op_type in _MOVES:
+    if node.op_type in MOVES:  # what comes out is already rounded
         output.type = ir.TensorType(_FLOAT)
         return
     users = list(output.uses())
@@ -50,8 +48,6 @@ def _widen(graph: ir.Graph, node: ir.Node, output: ir.Value) -> None:
 
 
 def _cast(graph: ir.Graph, after: ir.Node, value: ir.Value, dtype: ir.DataType, suffix: str) -> ir.Node:
-    name = f"{value.name}/{suffix}"
-    node = ir.node("Cast", [value], {"to": int(dtype)}, name=name)
-    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = name, ir.TensorType(dtype), value.shape
+    node = new_cast(value, dtype, f"{value.name}/{suffix}")
     graph.insert_after(after, node)
     return node

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from samhq_runtime.errors import GraphError
 
-from .matching import matches_any, require_all_used
+from .build import drop_unused_initializers, new_cast, new_initializer
+from .matching import matches_any, unused
 
 _FLOAT = ir.DataType.FLOAT
 _HALF_TYPES = {
@@ -40,7 +41,12 @@ def to_half(
     Raises:
         GraphError: an island that matches no node (a stale policy), or a weight outside the type's range.
     """
-    require_all_used(model.graph, islands)
+    stale = unused(islands, model.graph)
+    if stale:
+        raise GraphError(
+            f"{model.graph.name}: {', '.join(stale)} match no node; a pattern of the precision policy is stale or mistyped "
+            "(`--precision-report` lists the nodes)"
+        )
     unknown = sorted(set(island_nodes) - {node.name for node in model.graph})
     if unknown:
         raise GraphError(f"{model.graph.name}: no nodes {', '.join(unknown)}, which were measured to need float32")
@@ -75,7 +81,7 @@ class _Rewriter:
                 self._retype(node)
         for index, value in enumerate(self.graph.outputs):
             self._fix_output(index, value)
-        self._drop_unused_initializers()
+        drop_unused_initializers(self.graph)
 
     def _is_half(self, node: ir.Node) -> bool:
         return any(v is not None and v.dtype == self.half for v in node.inputs)
@@ -113,24 +119,17 @@ class _Rewriter:
                 f"({largest:g}); export with --precision fp32, "
                 "or keep its node in an fp32 island"
             )
-        name = f"{value.name}.{self.suffix}"
-        half = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        half.type, half.shape = ir.TensorType(self.half), value.shape
-        self.graph.register_initializer(half)
-        return half
+        return new_initializer(self.graph, f"{value.name}.{self.suffix}", array)
 
     def _cast(self, value: ir.Value, dtype: ir.DataType, before: ir.Node | None) -> ir.Value:
         suffix = self.suffix if dtype == self.half else "fp32"
-        name = f"{value.name}/to_{suffix}"
-        node = ir.node("Cast", [value], {"to": int(dtype)}, name=name)
-        output = node.outputs[0]
-        output.name, output.type, output.shape = name, ir.TensorType(dtype), value.shape
+        node = new_cast(value, dtype, f"{value.name}/to_{suffix}")
         producer = value.producer()
         if producer is not None:
             self.graph.insert_after(producer, node)
         elif before is not None:
             self.graph.insert_before(before, node)
-        return output
+        return node.outputs[0]
 
     def _fix_output(self, index: int, value: ir.Value) -> None:
         """Graph outputs keep name and float32, unless they are listed as half."""
@@ -141,11 +140,6 @@ class _Rewriter:
         name = value.name
         value.name, cast.name = f"{name}/raw", name
         self.graph.outputs[index] = cast
-
-    def _drop_unused_initializers(self) -> None:
-        for name, value in list(self.graph.initializers.items()):
-            if not value.uses() and not value.is_graph_input():
-                del self.graph.initializers[name]
 
 
 def rounded(array: NDArray[np.float32], dtype: np.dtype) -> NDArray[np.generic]:

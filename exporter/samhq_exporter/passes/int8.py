@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from samhq_runtime.errors import GraphError
 
-_LEVELS = 127  # symmetric, as TensorRT wants it: -128 is not used
-_INT8 = ir.DataType.INT8
+from .build import drop_unused_initializers, new_initializer, new_node
+
+INT8_MAX = 127  # symmetric, as TensorRT wants it: -128 is not used
 
 
 def to_int8(model: ir.Model, *, layers: Mapping[str, Sequence[float]]) -> None:
@@ -32,9 +33,7 @@ def to_int8(model: ir.Model, *, layers: Mapping[str, Sequence[float]]) -> None:
         if node is None or node.op_type != "MatMul" or len(activations_of(node)) != len(scales):
             raise GraphError(f"{model.graph.name}: {name} is no MatMul of {len(scales)} activations; it cannot be int8")
         quantizer.quantize(node, scales)
-    for name, value in list(model.graph.initializers.items()):
-        if not value.uses() and not value.is_graph_input():
-            del model.graph.initializers[name]
+    drop_unused_initializers(model.graph)
 
 
 def activations_of(node: ir.Node) -> list[ir.Value]:
@@ -54,8 +53,8 @@ def weight_of(node: ir.Node) -> ir.Value | None:
 
 def quantized_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """(K,N) -> int8 (K,N) and the scale of each column (N,)."""
-    scale = np.maximum(np.abs(weight).max(axis=0), np.finfo(np.float32).tiny * _LEVELS) / np.float32(_LEVELS)
-    return np.clip(np.round(weight / scale), -_LEVELS, _LEVELS).astype(np.int8), scale.astype(np.float32)
+    scale = np.maximum(np.abs(weight).max(axis=0), np.finfo(np.float32).tiny * INT8_MAX) / np.float32(INT8_MAX)
+    return np.clip(np.round(weight / scale), -INT8_MAX, INT8_MAX).astype(np.int8), scale.astype(np.float32)
 
 
 class _Quantizer:
@@ -80,11 +79,11 @@ class _Quantizer:
         array, scale = quantized_weight(weight.const_value.numpy())
         name = f"{weight.name}.int8"
         inputs = [
-            self._constant(name, array),
-            self._constant(f"{name}.scale", scale),
-            self._constant(f"{name}.zero", np.zeros(len(scale), np.int8)),
+            new_initializer(self.graph, name, array),
+            new_initializer(self.graph, f"{name}.scale", scale),
+            new_initializer(self.graph, f"{name}.zero", np.zeros(len(scale), np.int8)),
         ]
-        dequantized = self._node("DequantizeLinear", inputs, f"{name}/dequantized", weight, before, axis=1)
+        dequantized = self._insert(before, "DequantizeLinear", inputs, f"{name}/dequantized", weight, axis=1)
         return self.weights.setdefault(id(weight), dequantized)
 
     def _activation(self, value: ir.Value, scale: float, before: ir.Node) -> ir.Value:
@@ -92,26 +91,17 @@ class _Quantizer:
             return self.activations[id(value), scale]
         name = f"{before.name}/{value.name}"
         constants = [
-            self._constant(f"{name}.scale", np.float32(scale)),
-            self._constant(f"{name}.zero", np.int8(0)),
+            new_initializer(self.graph, f"{name}.scale", np.array(scale, np.float32)),
+            new_initializer(self.graph, f"{name}.zero", np.array(0, np.int8)),
         ]
-        quantized = self._node("QuantizeLinear", [value, *constants], f"{name}/quantized", value, before)
-        quantized.type = ir.TensorType(_INT8)
-        dequantized = self._node("DequantizeLinear", [quantized, *constants], f"{name}/dequantized", value, before)
+        quantized = self._insert(before, "QuantizeLinear", [value, *constants], f"{name}/quantized", value)
+        quantized.type = ir.TensorType(ir.DataType.INT8)
+        dequantized = self._insert(before, "DequantizeLinear", [quantized, *constants], f"{name}/dequantized", value)
         return self.activations.setdefault((id(value), scale), dequantized)
 
-    def _constant(self, name: str, array: NDArray[np.generic] | np.generic) -> ir.Value:
-        tensor = ir.tensor(np.asarray(array), name=name)
-        value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype))
-        value.shape = ir.Shape(tensor.numpy().shape)
-        self.graph.register_initializer(value)
-        return value
-
-    def _node(
-        self, op_type: str, inputs: list[ir.Value], name: str, like: ir.Value, before: ir.Node, **attributes: int
+    def _insert(
+        self, before: ir.Node, op_type: str, inputs: list[ir.Value], name: str, like: ir.Value, **attributes: int
     ) -> ir.Value:
-        node = ir.node(op_type, inputs, attributes, name=name)
-        output = node.outputs[0]
-        output.name, output.type, output.shape = name, ir.TensorType(ir.DataType.FLOAT), like.shape
+        node = new_node(op_type, inputs, name, ir.DataType.FLOAT, like.shape, **attributes)
         self.graph.insert_before(before, node)
-        return output
+        return node.outputs[0]

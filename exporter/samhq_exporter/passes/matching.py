@@ -7,8 +7,6 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
-from samhq_runtime.errors import GraphError
-
 
 def matches(node: ir.Node, pattern: str) -> bool:
     """Whether `pattern` names `node`.
@@ -26,11 +24,7 @@ def matches_any(node: ir.Node, patterns: Iterable[str]) -> bool:
     return any(matches(node, pattern) for pattern in patterns)
 
 
-def require_all_used(graph: ir.Graph, patterns: Iterable[str]) -> None:
-    """Raise GraphError if a pattern names no node: a stale policy is a bug, a mistyped wish an error."""
-    unused = [pattern for pattern in patterns if not any(matches(node, pattern) for node in graph)]
-    if unused:
-        raise GraphError(
-            f"{graph.name}: {', '.join(unused)} match no node; a pattern of the precision policy is stale or mistyped "
-            "(`--precision-report` lists the nodes)"
-        )
+def unused(patterns: Iterable[str], nodes: Iterable[ir.Node]) -> list[str]:
+    """The patterns that name none of `nodes`: stale, or mistyped."""
+    nodes = list(nodes)
+    return [pattern for pattern in patterns if not any(matches(node, pattern) for node in nodes)]

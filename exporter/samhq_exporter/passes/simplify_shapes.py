@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from .build import new_initializer
+
 
 def simplify_reshapes(model: ir.Model) -> None:
     """`Reshape(x, [Shape(x)[0], -1, 8, 32])` -> `Reshape(x, [0, -1, 8, 32])`.
@@ -21,10 +23,7 @@ def simplify_reshapes(model: ir.Model) -> None:
         if target is None:
             continue
         assert shape is not None
-        value = ir.Value(name=f"{node.name}/shape", const_value=ir.tensor(np.array(target, np.int64)))
-        value.type, value.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([len(target)])
-        value.const_value.name = value.name  # type: ignore[union-attr]
-        graph.register_initializer(value)
+        value = new_initializer(graph, f"{node.name}/shape", np.array(target, np.int64))
         node.replace_input_with(1, value)
 
 

@@ -76,8 +76,8 @@ def require_half_io(model: ir.Model, largest: Mapping[str, float], half_io: froz
     for value in model.graph.outputs:
         if value.name in half_io and largest[value.name] * SAFETY > FLOAT16_MAX:
             raise GraphError(
-                f"{model.graph.name}: {value.name} reaches {largest[value.name]:.3g}, too close to float16's 65504 "
-                f"(a factor {SAFETY:g} is kept); export with --precision bf16 or fp32"
+                f"{model.graph.name}: {value.name} reaches {largest[value.name]:.3g}, too close to float16's "
+                f"{FLOAT16_MAX:g} (a factor {SAFETY:g} is kept); export with --precision bf16 or fp32"
             )
 
 

@@ -19,6 +19,7 @@ from samhq_runtime.contract import Array
 from samhq_runtime.errors import GraphError
 
 from ..bundle.graph_files import save_graph
+from ..passes.build import new_initializer, new_node
 
 _SAMPLE_SIZE = 1 << 16  # values per tensor and run
 _FLOAT = ir.DataType.FLOAT
@@ -110,26 +111,20 @@ def _append_sample(graph: ir.Graph, value: ir.Value) -> None:
     assert value.shape is not None
     size = int(np.prod([dim for dim in value.shape if isinstance(dim, int)]))
     step = max(1, size // _SAMPLE_SIZE) | 1
-    flat = _append(graph, "Reshape", [value, _constant(graph, f"{value.name}:flat", [-1])], f"flat:{value.name}")
+    flat = _append(graph, "Reshape", [value, _integers(graph, f"{value.name}:flat", [-1])], f"flat:{value.name}")
     graph.outputs.remove(flat)
-    bounds = [_constant(graph, f"{value.name}:{k}", [n]) for k, n in enumerate((0, np.iinfo(np.int64).max, 0, step))]
+    bounds = [_integers(graph, f"{value.name}:{k}", [n]) for k, n in enumerate((0, np.iinfo(np.int64).max, 0, step))]
     _append(graph, "Slice", [flat, *bounds], _SAMPLE + str(value.name))
 
 
 def _append(graph: ir.Graph, op_type: str, inputs: list[ir.Value], name: str, **attributes: int) -> ir.Value:
-    node = ir.node(op_type, inputs, attributes, name=name)
-    output = node.outputs[0]
-    output.name, output.type = name, ir.TensorType(_FLOAT)
+    node = new_node(op_type, inputs, name, _FLOAT, **attributes)
     producer = inputs[0].producer()
     assert producer is not None
     graph.insert_after(producer, node)
-    graph.outputs.append(output)
-    return output
+    graph.outputs.append(node.outputs[0])
+    return node.outputs[0]
 
 
-def _constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
-    tensor = ir.tensor(np.array(numbers, np.int64), name=name)
-    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype))
-    value.shape = ir.Shape(tensor.numpy().shape)
-    graph.register_initializer(value)
-    return value
+def _integers(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
+    return new_initializer(graph, name, np.array(numbers, np.int64))

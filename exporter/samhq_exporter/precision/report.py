@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from samhq_runtime.tables import format_table
 
+from ..passes.operators import MOVES
 from .measured import FLOAT16_MAX, Decision
 
-# They hand values on; their ranges are those of the nodes around them.
-_MOVES = frozenset({"Cast", "Concat", "Expand", "Gather", "Reshape", "Slice", "Split", "Squeeze", "Transpose"})
+_LEFT_OUT = MOVES | {"Cast"}  # their ranges are those of the nodes around them
 
 
 def format_report(rows: Iterable[Decision]) -> str:
@@ -17,7 +17,7 @@ def format_report(rows: Iterable[Decision]) -> str:
     lines = [
         (row.node, row.op_type, f"{row.largest:.3g}", _headroom(row.largest), row.precision, row.reason)
         for row in rows
-        if row.op_type not in _MOVES
+        if row.op_type not in _LEFT_OUT
     ]
     return format_table(("node", "operator", "max |x|", "headroom", "precision", "reason"), lines)
 

@@ -18,7 +18,7 @@ from ..architecture import PIXEL_MEAN, PIXEL_STD
 from ..passes import check_rules, simplify
 from ..passes.half import to_half
 from ..passes.int8 import activations_of, to_int8
-from ..passes.matching import matches
+from ..passes.matching import matches, unused
 from ..scenes.sample_prompts import prompt_feeds
 from ..tracing.modules import Graph
 from ..tracing.trace import trace
@@ -121,11 +121,10 @@ def _half_io(row: Precision) -> frozenset[str]:
 
 
 def _require_all_used(models: Iterable[ir.Model], patterns: Sequence[str]) -> None:
-    nodes = [node for model in models for node in model.graph]
-    unused = [pattern for pattern in patterns if not any(matches(node, pattern) for node in nodes)]
-    if unused:
+    mistyped = unused(patterns, [node for model in models for node in model.graph])
+    if mistyped:
         raise ConfigError(
-            f"--keep-fp32 {', '.join(unused)}: no node has such a name or operator; --precision-report lists them all"
+            f"--keep-fp32 {', '.join(mistyped)}: no node has such a name or operator; --precision-report lists them all"
         )
 
 
