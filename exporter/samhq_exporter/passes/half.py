@@ -44,8 +44,8 @@ def to_half(
     stale = unused(islands, model.graph)
     if stale:
         raise GraphError(
-            f"{model.graph.name}: {', '.join(stale)} match no node; a pattern of the precision policy is stale or mistyped "
-            "(`--precision-report` lists the nodes)"
+            f"{model.graph.name}: {', '.join(stale)} match no node; a pattern of the precision policy is stale or "
+            "mistyped (`--precision-report` lists the nodes)"
         )
     unknown = sorted(set(island_nodes) - {node.name for node in model.graph})
     if unknown:
