@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from samhq_exporter.architecture import Architecture
 from samhq_exporter.model import Sam
 from samhq_exporter.weights.checkpoint import to_official_keys
 
 from .parity import randomise
+
+State = dict[str, Tensor]
 
 # Small, and awkward on purpose: windows that need padding, an odd number of heads, several global blocks.
 TINY = Architecture(
@@ -36,4 +40,12 @@ def tiny_sam(*, seed: int = 0, token_fusion: str = "independent") -> Sam:
 
 def save_checkpoint(sam: Sam, path: Path) -> Path:
     torch.save(to_official_keys(sam.state_dict()), path)
+    return path
+
+
+def save_state(state: State, path: Path, metadata: dict[str, str] | None = None) -> Path:
+    if path.suffix == ".safetensors":
+        save_file({key: value.contiguous() for key, value in state.items()}, path, metadata)
+    else:
+        torch.save(state, path)
     return path

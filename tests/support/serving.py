@@ -1,9 +1,10 @@
-"""A server in a thread of this process, and plain clients of both protocols without a client library."""
+"""A server in a thread of this process, plain clients of both protocols without a client library, and requests."""
 
 from __future__ import annotations
 
 import asyncio
 import http.client
+import io
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.serve.grpc_server import GrpcServer
@@ -21,6 +24,23 @@ from samhq_runtime.serve.messages import MESSAGES
 from samhq_runtime.serve.options import ServeOptions
 from samhq_runtime.serve.service import Service
 from samhq_runtime.serve.tensors import Tensor, bytes_array, raw_of, tensor_from_raw, tensor_from_values
+
+INFER = "/v2/models/samhq/infer"
+BOX = np.array([[5.0, 6, 40, 50]], np.float32)
+POINTS = {"point_coords": np.array([[[20.0, 30], [3, 4]]], np.float32), "point_labels": np.array([[1, 0]], np.int32)}
+
+
+def picture(seed: int, *, height: int = 60, width: int = 80) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+IMAGE = picture(0)
 
 
 @dataclass(frozen=True)
@@ -127,9 +147,8 @@ def infer_http(
     server: Running, inputs: Mapping[str, Any], outputs: Sequence[str] = (), *, binary: bool = True, **parameters: bool
 ) -> Any:
     body, length = http_body(inputs, outputs, binary=binary, **parameters)
-    path = "/v2/models/samhq/infer"
     status, headers, answer = send(
-        server.http_port, "POST", path, body, {"Inference-Header-Content-Length": str(length)}
+        server.http_port, "POST", INFER, body, {"Inference-Header-Content-Length": str(length)}
     )
     assert status == 200, answer
     split = int(headers.get("Inference-Header-Content-Length", len(answer)))
@@ -145,3 +164,20 @@ def infer_http(
             rest = rest[size:]
     assert not rest
     return arrays
+
+
+CLIENTS = [infer_grpc, infer_http]
+
+
+def http_error(server: Running, body: bytes, **headers: str) -> tuple[int, str]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    status, _, answer = send(server.http_port, "POST", INFER, body, named)
+    return status, json.loads(answer)["error"]
+
+
+def outcome(server: Running) -> object:
+    try:
+        infer_grpc(server, {"image": IMAGE, "box": BOX})
+    except grpc.RpcError as e:
+        return e.code()
+    return "ok"

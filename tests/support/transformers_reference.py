@@ -18,6 +18,23 @@ from .parity import randomise
 
 Sizes = dict[str, dict[str, Any]]
 
+TINY: Sizes = {
+    "vision_config": {
+        "hidden_size": 48,
+        "output_channels": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "image_size": 128,
+        "patch_size": 16,
+        "window_size": 5,
+        "global_attn_indexes": [1, 3],
+        "num_pos_feats": 32,
+        "mlp_dim": 80,
+    },
+    "prompt_encoder_config": {"hidden_size": 64, "image_size": 128, "patch_size": 16, "mask_input_channels": 8},
+    "mask_decoder_config": {"hidden_size": 64, "mlp_dim": 96, "iou_head_hidden_dim": 40, "vit_dim": 48},
+}
+
 
 def sam_hq_of(transformers: ModuleType, sizes: Sizes, *, seed: int = 4) -> nn.Module:
     """A transformers model with random values in every tensor, and the decoder of the SAM-HQ authors.

@@ -99,7 +99,7 @@ def test_a_damaged_cache_is_noticed(hub: Hub, tmp_path: Path) -> None:
 
 CHILD = """
 from huggingface_hub import constants
-from samhq_exporter import download
+from samhq_exporter.weights import download
 from samhq_exporter.weights.released import Release
 constants.DOWNLOAD_CHUNK_SIZE = 64_000  # else one chunk is the whole file
 download.fetch(Release(**{arguments!r}))
