@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -11,15 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from samhq_runtime.commands.progress_bar import open_bar
 from samhq_runtime.engine.progress import Phases, make_monitor, run_interruptible
 
 FAKE = SimpleNamespace(IProgressMonitor=type("IProgressMonitor", (), {}))
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_phases_nest() -> None:
@@ -111,41 +104,3 @@ def test_results_and_errors_pass_through() -> None:
     assert run_interruptible(lambda: 3, threading.Event()) == 3
     with pytest.raises(ZeroDivisionError):
         run_interruptible(lambda: 1 / 0, threading.Event())
-
-
-def test_plain_line() -> None:
-    stream = io.StringIO()
-    bar = open_bar("image_encoder", stream)
-    bar.show(0.5, "Timing kernels")
-    bar.close()
-    assert stream.getvalue().startswith("image_encoder ...")
-    assert stream.getvalue().endswith(" s\n")
-    assert stream.getvalue().count("\n") == 1
-
-
-@pytest.mark.parametrize("tqdm", [True, False])
-def test_bar_on_a_terminal(tqdm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if tqdm:
-        pytest.importorskip("tqdm")
-    else:
-        monkeypatch.setitem(__import__("sys").modules, "tqdm", None)
-    monkeypatch.setattr("samhq_runtime.engine.progress._REDRAW_SECONDS", 0)
-    stream = Terminal()
-    bar = open_bar("image_encoder", stream)
-    bar.show(0.25, "Timing kernels")
-    bar.show(0.5, "Timing kernels")
-    bar.close()
-    assert "50%" in stream.getvalue()
-    assert "image_encoder" in stream.getvalue()
-
-
-def test_closed_stderr_does_not_end_a_build() -> None:
-    class Closed(Terminal):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-    from samhq_runtime.engine.progress import _PlainBar
-
-    bar = _PlainBar("image_encoder", Closed())
-    bar.show(0.5, "Timing kernels")
-    bar.close()
