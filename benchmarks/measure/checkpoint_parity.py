@@ -1,7 +1,7 @@
 """Exported bundles against the official packages, per variant, source of the weights and token fusion.
 
     python -m benchmarks checkpoint_parity --output benchmarks/results/checkpoint_parity.json \\
-      --docs README.md docs/checkpoints.md
+      --docs docs/checkpoints.md
 
 Each row stores a model in one source format (seeded random values in every tensor; the demo's trained ones in one row),
 exports it to fp32, and compares `Predictor` on the bundle with the official predictor on photographs: every kind of

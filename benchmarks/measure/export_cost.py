@@ -1,7 +1,7 @@
 """Time and peak memory of `samhq-export`, of loading the bundle, and the import time of `samhq_runtime`.
 
     python -m benchmarks export_cost --variants demo vit_b vit_l vit_h --precisions fp32 fp16 \\
-        --output benchmarks/results/export_cost.json --docs README.md
+        --output benchmarks/results/export_cost.json --docs docs/benchmarks.md
 
 Checkpoints are made on the spot: official layout and size, seeded random weights. The table goes between the
 `export_cost` markers of the page that --docs names.

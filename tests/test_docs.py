@@ -1,0 +1,131 @@
+"""The documentation holds: its links, paths, names, commands and tables are those of this checkout."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import samhq_exporter
+import samhq_runtime
+from samhq_exporter.cli import build_parser as export_parser
+from samhq_runtime.cli import build_parser as runtime_parser
+from samhq_runtime.contract import ModelSizes, image_encoder_spec, mask_decoder_spec
+
+ROOT = Path(__file__).parent.parent
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PACKAGES = [Path(str(package.__file__)).parent for package in (samhq_exporter, samhq_runtime)]
+FOLDERS = ("benchmarks", "deploy", "docs", "exporter", "runtime", "tests")
+NOT_OURS = {"samhq/1/model.py"}  # paths of other programs that look like ours
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+@each_page
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    for target in (t for t in targets if "://" not in t):
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_index_once() -> None:
+    linked = re.findall(r"^\| \[[^]]+\]\(([\w.]+)\)", (ROOT / "docs" / "README.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(linked) == sorted(page.name for page in DOCS if page.name != "README.md")
+
+
+@each_page
+def test_named_files_exist(page: Path) -> None:
+    """`docs/x.md`, `tests/...`, and the ends of paths such as `passes/half.py`."""
+    paths = [path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
+    for name in set(re.findall(r"`([\w./-]+/[\w.-]*)`", page.read_text(encoding="utf-8"))) - NOT_OURS:
+        inside = name.split("/")[0] in FOLDERS or name.endswith((".py", ".md", ".hpp", ".cpp", ".h"))
+        assert not inside or any(f"/{path}".endswith(f"/{name.rstrip('/')}") for path in [*FOLDERS, *paths]), name
+
+
+@each_page
+def test_named_modules_exist(page: Path) -> None:
+    """`samhq_runtime.room.module.name`, as far as it goes: modules by their files, the rest by a name in the last."""
+    for dotted in set(re.findall(r"`(samhq_(?:exporter|runtime)(?:\.\w+)+)", page.read_text(encoding="utf-8"))):
+        module, _, name = dotted.rpartition(".")
+        if not exists(dotted):
+            assert exists(module), dotted
+            assert re.search(rf"\b{name}\b", source(module)), dotted
+
+
+def exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def source(module: str) -> str:
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    pattern = rf"^```{language}\n(.*?)^```"
+    return re.findall(pattern, page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+@each_page
+def test_commands_are_accepted(page: Path) -> None:
+    """Every `samhq` and `samhq-export` command of a shell block: names, options and the form of their values."""
+    parsers = {"samhq": runtime_parser(), "samhq-export": export_parser()}
+    for words in commands(page):
+        if words[0] in parsers:
+            parsers[words[0]].parse_args(words[1:])  # SystemExit, with argparse's message, if it is refused
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            for command in re.split(r" && | \| |; ", line.partition(" #")[0]):
+                words = shlex.split(command) if command.startswith("samhq") else []
+                if words and "..." not in words:
+                    yield words
+
+
+@each_page
+def test_python_blocks_compile(page: Path) -> None:
+    for block in blocks(page, "python"):
+        ast.parse(block)
+
+
+def test_bundle_page_has_the_contract() -> None:
+    """The table of tensors is that of `contract.py`, in the letters that the page introduces."""
+    sizes = ModelSizes(image_size=9000, embedding_size=100, embed_dim=880)
+    letters = {9000: "S", 100: "G", 400: "L", 880: "C", 110: "C / 8"}
+    rows = [
+        (tensor.name, f"optional {kind}" if tensor.optional else kind, tensor.dtype, [letters.get(d, d) for d in tensor.shape])
+        for spec in (image_encoder_spec(sizes), mask_decoder_spec(sizes))
+        for kind, tensors in (("input", spec.inputs), ("output", spec.outputs))
+        for tensor in tensors
+    ]
+    text = (ROOT / "docs" / "bundle.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- contract: begin -->")[2].partition("<!-- contract: end -->")[0]
+    shown = [tuple(cell.strip(" `") for cell in line.split("|")[2:6]) for line in table.strip().splitlines()[2:]]
+    assert shown == [(*row[:3], f"({', '.join(map(str, row[3]))})") for row in rows]
