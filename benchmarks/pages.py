@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from samhq_runtime.files import write_whole
+
+ROOT = Path(__file__).parents[1]
 
 
 def require_markers(page: Path, name: str) -> None:
@@ -10,18 +15,32 @@ def require_markers(page: Path, name: str) -> None:
     _parts(page, name)
 
 
+def between_markers(page: Path, name: str) -> str:
+    """What stands between `<!-- NAME: begin -->` and `<!-- NAME: end -->`; SystemExit without these."""
+    return _parts(page, name)[1].strip("\n")
+
+
 def write_between_markers(page: Path, name: str, text: str) -> None:
-    """Replace what stands between `<!-- NAME: begin -->` and `<!-- NAME: end -->`; SystemExit without these."""
-    before, after = _parts(page, name)
-    page.write_text(f"{before}{_begin(name)}\n{text}\n{_end(name)}{after}", encoding="utf-8")
+    """Replace what stands between the two markers."""
+    before, _, after = _parts(page, name)
+    content = f"{before}{_begin(name)}\n{text}\n{_end(name)}{after}"
+    write_whole(page, lambda partial: partial.write_text(content, encoding="utf-8"))
 
 
-def _parts(page: Path, name: str) -> tuple[str, str]:
+def markers_of(page: Path) -> list[str]:
+    return re.findall(r"<!-- ([\w ]+): begin -->", page.read_text(encoding="utf-8"))
+
+
+def format_seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+
+
+def _parts(page: Path, name: str) -> tuple[str, str, str]:
     before, begin, rest = page.read_text(encoding="utf-8").partition(_begin(name))
-    _, end, after = rest.partition(_end(name))
+    between, end, after = rest.partition(_end(name))
     if not begin or not end:
         raise SystemExit(f"{page}: expected {_begin(name)} and after it {_end(name)}; put both where the table belongs")
-    return before, after
+    return before, between, after
 
 
 def _begin(name: str) -> str:

@@ -6,10 +6,8 @@ input and output moved once. Softmax, normalisation and activations are left out
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +15,7 @@ import onnxruntime as ort
 import torch
 
 from samhq_exporter.architecture import Architecture
+from samhq_runtime.bench.measuring import repeat
 
 _GEMM = 2048
 _COPY_BYTES = 256 << 20
@@ -116,10 +115,5 @@ def _feature_values(arch: Architecture) -> int:
     return arch.embed_dim * arch.embedding_size**2 + arch.embed_dim // 8 * (4 * arch.embedding_size) ** 2
 
 
-def _best(call: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _best(call: Callable[[], object]) -> float:
+    return min(repeat(call, _REPEATS))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.pages import format_seconds
 from samhq_exporter.architecture import VARIANTS
 from samhq_runtime.tables import format_table
 
@@ -19,19 +21,20 @@ _TITLES = {
 }
 
 
-def report(results: dict[str, Any]) -> str:
+def report(results: Mapping[str, Any]) -> str:
     """All sections that were measured, each with its opponents and the distance to the floor."""
-    sections = results["sections"]
-    parts = [_machine(results["machine"], results["threads"])]
+    sections, variant = results["sections"], results["setting"]["variant"]
+    threads, parts = results["setting"]["threads"], []
     if "floor" in sections:
         rates = sections["floor"]
         parts.append(
-            f"This machine's floor: {rates['flops_per_second'] / 1e9:.0f} GFLOP/s in float32 matrix products, "
+            f"{threads} threads. This machine's floor: {rates['flops_per_second'] / 1e9:.0f} GFLOP/s in float32 "
+            "matrix products, "
             f"{rates['bytes_per_second'] / 1e9:.1f} GB/s copying."
         )
     for job, title in _TITLES.items():
         if job in sections:
-            parts += [f"**{title}**", _section(job, sections[job], sections.get("floor"), results["variant"])]
+            parts += [f"**{title}**", _section(job, sections[job], sections.get("floor"), variant)]
     if "cold start" in sections:
         title = "**cold start: new process to first mask, picture file of 1200 x 1800**"
         parts += [title, _cold(sections["cold start"])]
@@ -53,7 +56,7 @@ def _section(job: str, section: dict[str, Any], rates: dict[str, float] | None, 
     if not work or not floor:
         return table
     amount = f"{work.flops / per / 1e9:.1f} GFLOP and {work.bytes / per / 1e6:.0f} MB"
-    return f"{table}\n\nFloor: {amount}, {_seconds(floor / per)}."
+    return f"{table}\n\nFloor: {amount}, {format_seconds(floor / per)}."
 
 
 def _row(row: dict[str, Any], per: int, floor: float | None, job: str) -> list[str]:
@@ -62,7 +65,7 @@ def _row(row: dict[str, Any], per: int, floor: float | None, job: str) -> list[s
         return [champion, row["name"], "", "", "could not run"]
     ours, theirs, faster = row["ours"], row["theirs"], row["times_faster"]
     seconds = ours["median_seconds"], theirs["median_seconds"]
-    cells = [champion, row["name"], *(_seconds(s / per) for s in seconds)]
+    cells = [champion, row["name"], *(format_seconds(s / per) for s in seconds)]
     cells += [
         f"{faster['value']:.2f} ({faster['low']:.2f}-{faster['high']:.2f})",
         _same(row["agreement"], own_weights=row["name"] in _OWN_WEIGHTS),
@@ -102,15 +105,3 @@ def _cold(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return format_table(("bundle", "in all", "Python", "imports", "load", "first mask", "peak memory"), body)
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
-
-
-def _machine(machine: dict[str, Any], threads: int) -> str:
-    cpu, libraries = machine["cpu"], machine["libraries"]
-    names = ", ".join(f"{name} {version}" for name, version in libraries.items())
-    features = ", ".join(cpu["features"])
-    place = f"{cpu['cores_usable']} cores of {cpu['model']} ({features}), {threads} threads"
-    return f"{place}; Python {machine['python']}, {names}."

@@ -1,6 +1,6 @@
 """Independent, sum or product: what the HQ token is made of, measured on the demo model.
 
-    python -m benchmarks ablation --work ablation --output benchmarks/results/ablation.json
+    python -m benchmarks ablation --work ablation --docs
 
 Trains only the HQ parameters of a frozen SAM, for every token fusion from the same seeds, scenes, prompts and steps.
 A run that is finished in --work is not repeated, so an interrupted call goes on where it stopped.
@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +23,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.pages import require_markers, write_between_markers
+from benchmarks.recording import Record
 from samhq_exporter import ExportConfig, export_bundle
 from samhq_exporter.config import DEMO_CHECKPOINT, TOKEN_FUSION_NAMES
 from samhq_exporter.demo.data import Sample, draw_samples
@@ -41,7 +39,6 @@ from samhq_runtime import Predictor
 
 from .ablation_statistics import differences, means, report
 
-_SECTION = "ablation"
 _LEAST_SEEDS = 5
 
 Scores = dict[str, dict[str, Metrics]]  # by prompt and output
@@ -67,40 +64,51 @@ class Setting:
         }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = _parse(argv)
-    if options.docs:
-        require_markers(options.docs, _SECTION)
-    plain = plain_sam(load_checkpoint(options.sam).sam_hq)
-    setting = Setting(
-        sam=options.sam,
-        sam_sha256=checkpoint_of_model(plain).sha256,
-        hq_steps=options.hq_steps,
-        scenes=options.scenes,
-        held_out=options.held_out,
-        batch=options.batch,
-        objects=options.objects,
-        learning_rate=options.learning_rate,
-        precisions=tuple(options.precisions),
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", type=Path, required=True, help="folder for the trained models and finished runs")
+    parser.add_argument("--sam", type=Path, default=DEMO_CHECKPOINT, help="its SAM part is the frozen SAM of all runs")
+    parser.add_argument("--token-fusions", nargs="+", choices=TOKEN_FUSION_NAMES, default=list(TOKEN_FUSION_NAMES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
+    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, default=["fp32", "fp16"])
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes, one thread each; a seed's runs stay together"
     )
+    parser.add_argument("--hq-steps", type=int, default=300)
+    parser.add_argument("--scenes", type=int, default=500, help="scenes drawn for training")
+    parser.add_argument("--held-out", type=int, default=100, help="scenes drawn for the evaluation")
+    parser.add_argument("--batch", type=int, default=4, help="images per step")
+    parser.add_argument("--objects", type=int, default=6, help="objects prompted per image and step")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+
+
+def measure(options: argparse.Namespace, record: Record) -> None:
+    """The record is made of the runs in --work, finished ones and new."""
+    if (got := len(set(options.seeds))) < _LEAST_SEEDS:
+        raise SystemExit(f"--seeds: got {got}, expected at least {_LEAST_SEEDS} for intervals; give more")
+    plain = plain_sam(load_checkpoint(options.sam).sam_hq)
+    setting = _setting(options, checkpoint_of_model(plain).sha256)
+    record.require_setting(setting.to_json())
     options.work.mkdir(parents=True, exist_ok=True)
     runs = [run for runs in _each_seed(setting, options) for run in runs]
     bare = _of_plain_sam(plain, setting)
-    results = {
-        "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "setting": setting.to_json(),
+    record.content |= {
         "seeds": sorted(options.seeds),
         "plain_sam": bare,
         "means": means(runs),
         "differences": differences(runs, bare),
         "runs": [{key: value for key, value in run.items() if key != "setting"} for run in runs],
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(results, indent=1) + "\n")
-    tables = report(results)
-    if options.docs:
-        write_between_markers(options.docs, _SECTION, tables)
-    print(tables)
+    record.save()
+
+
+def _setting(options: argparse.Namespace, sam_sha256: str) -> Setting:
+    names = ("sam", "hq_steps", "scenes", "held_out", "batch", "objects", "learning_rate")
+    common = {name: getattr(options, name) for name in names}
+    return Setting(**common, sam_sha256=sam_sha256, precisions=tuple(options.precisions))
+
+
+def tables(content: Mapping[str, Any]) -> dict[str, str]:
+    return {"ablation": report(content)}
 
 
 def _each_seed(setting: Setting, options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
@@ -222,34 +230,3 @@ def training_scenes(count: int) -> list[Sample]:
 @cache
 def held_out_scenes(count: int) -> list[Sample]:
     return draw_samples(held_out_seeds(count), size=256, workers=1)
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for the trained models and finished runs")
-    parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose tables between the markers are replaced")
-    parser.add_argument("--sam", type=Path, default=DEMO_CHECKPOINT, help="its SAM part is the frozen SAM of all runs")
-    parser.add_argument("--token-fusions", nargs="+", choices=TOKEN_FUSION_NAMES, default=list(TOKEN_FUSION_NAMES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
-    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, default=["fp32", "fp16"])
-    parser.add_argument(
-        "--workers", type=int, default=1, help="processes, one thread each; a seed's runs stay together"
-    )
-    parser.add_argument("--hq-steps", type=int, default=300)
-    parser.add_argument("--scenes", type=int, default=500, help="scenes drawn for training")
-    parser.add_argument("--held-out", type=int, default=100, help="scenes drawn for the evaluation")
-    parser.add_argument("--batch", type=int, default=4, help="images per step")
-    parser.add_argument("--objects", type=int, default=6, help="objects prompted per image and step")
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    options = parser.parse_args(argv)
-    if len(set(options.seeds)) < _LEAST_SEEDS:
-        got = len(set(options.seeds))
-        parser.error(f"--seeds: got {got}, expected at least {_LEAST_SEEDS} for intervals; give more")
-    return options

@@ -1,17 +1,15 @@
 """Exported bundles against the official packages, per variant, source of the weights and token fusion.
 
-    python -m benchmarks checkpoint_parity --output benchmarks/results/checkpoint_parity.json \\
-      --docs docs/checkpoints.md
+    python -m benchmarks checkpoint_parity --resume --docs
 
 Each row stores a model in one source format (seeded random values in every tensor; the demo's trained ones in one row),
 exports it to fp32, and compares `Predictor` on the bundle with the official predictor on photographs: every kind of
-prompt, `multimask_output`, and for SAM-HQ `hq_token_only`. References and prompts are the tests', hence PYTHONPATH.
+prompt, `multimask_output`, and for SAM-HQ `hq_token_only`. References and prompts are the tests'.
 
 Masks are compared twice: with the official ones, and with the official low-resolution logits upscaled in float64. The
 packages upscale in float32, where PyTorch's bilinear weights round to 1e-5 of the logits' range, ten times the error of
 all the rest; a mask of random weights has pixels closer to zero than that. The second figure has to meet the tolerance.
-Rows that the output file has of the same weights and library versions are kept unless --again is given. The table goes
-between the `checkpoint_parity` markers of the pages that --docs names. Exit status 1 if a row breaks a tolerance.
+--resume keeps rows of the same weights and library versions.
 """
 
 from __future__ import annotations
@@ -19,10 +17,9 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
-import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +30,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from benchmarks.pages import require_markers, write_between_markers
+from benchmarks.recording import Record
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.pipeline import export_bundle
@@ -60,7 +57,6 @@ _FUSED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sum": lambda sam, hq: sam + hq,
     "hadamard": lambda sam, hq: sam * hq,
 }
-_SECTION = "checkpoint_parity"
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy", "transformers", "segment-anything", "segment-anything-hq")
 _IMAGES = ("landscape 400 x 600", "portrait 300 x 200")
 
@@ -87,26 +83,23 @@ CASES = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = _parse(argv)
-    for page in options.docs:
-        require_markers(page, _SECTION)
-    known = read_rows(options.output) if options.output else {}
+def add_options(parser: argparse.ArgumentParser) -> None:
+    variants = [name for name in VARIANTS if any(case.variant == name for case in CASES)]
+    parser.add_argument("--variants", nargs="+", choices=variants, default=["demo", "vit_tiny", "vit_b"])
+    parser.add_argument("--fusions", nargs="+", choices=(*_FUSED, "none"), default=[*_FUSED, "none"])
+    parser.add_argument("--again", action="store_true", help="measure chosen rows again that the file has")
+
+
+def measure(options: argparse.Namespace, record: Record) -> None:
+    known = valid_rows(record.content)
     asked = [case for case in CASES if case.variant in options.variants and case.fusion in options.fusions]
     for case in (case for case in asked if options.again or case not in known):
         with tempfile.TemporaryDirectory() as folder:
             known[case] = parity(case, Path(folder))
         print(case, known[case], file=sys.stderr)
-        if options.output:
-            _write(options.output, known)
+        record.content["rows"] = [{**asdict(case), **known[case]} for case in CASES if case in known]
+        record.save()
         gc.collect()
-    table = report(known)
-    for page in options.docs:
-        write_between_markers(page, _SECTION, table)
-    print(table)
-    broken = breaches(known)
-    if broken:
-        raise SystemExit("beyond the tolerances:\n" + "\n".join(broken))
 
 
 def parity(case: Case, folder: Path) -> dict[str, Any]:
@@ -147,14 +140,14 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in _LIBRARIES}
 
 
-def breaches(results: Mapping[Case, Mapping[str, Any]]) -> list[str]:
+def breaches(content: Mapping[str, Any]) -> list[str]:
     """The rows that are further from the official package than the parity tests allow; one pixel always may differ.
 
     One pixel of a small mask, its logit next to zero, is more than the tolerance.
     """
     return [
-        f"{case.variant}, {case.source}, {case.fusion}: {row}"
-        for case, row in results.items()
+        f"beyond the tolerances: {case.variant}, {case.source}, {case.fusion}: {row}"
+        for case, row in rows_of(content).items()
         if not (row["logits"] <= RELATIVE_ERROR and row["iou_predictions"] <= RELATIVE_ERROR)
         or not (row["exact_mask_iou"] >= MASK_IOU or row["exact_differing_pixels"] <= 1)
     ]
@@ -233,52 +226,38 @@ def _transformers_model(case: Case) -> Any:
     return (sam_of if case.fusion == "none" else sam_hq_of)(transformers, sizes, seed=1)
 
 
-def report(results: dict[Case, dict[str, Any]]) -> str:
+def tables(content: Mapping[str, Any]) -> dict[str, str]:
     rows = [
         (
             case.variant,
             {"none": "MobileSAM" if case.variant == "vit_tiny" else "SAM"}.get(case.fusion, "SAM-HQ"),
             case.source,
             case.fusion,
-            f"{results[case]['logits']:.1e}",
-            f"{results[case]['iou_predictions']:.1e}",
-            f"{results[case]['mask_iou']:.5f}",
-            f"{results[case]['exact_mask_iou']:.5f}",
+            f"{row['logits']:.1e}",
+            f"{row['iou_predictions']:.1e}",
+            f"{row['mask_iou']:.5f}",
+            f"{row['exact_mask_iou']:.5f}",
         )
-        for case in CASES
-        if case in results
+        for case, row in rows_of(content).items()
     ]
     errors = ("max logit error / range", "max IoU error", "min mask IoU", "against float64 upscaling")
     header = ("variant", "model", "weights from", "fusion", *errors)
-    return format_table(header, rows)
+    return {"checkpoint_parity": format_table(header, rows)}
 
 
-def read_rows(path: Path) -> dict[Case, dict[str, Any]]:
-    """The rows of `path` that are still true: of these libraries and, where the weights are the demo's, of these."""
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    known = {Case(row.pop("variant"), row.pop("source"), row.pop("fusion")): row for row in rows}
-    demo, libraries = sha256_of(DEMO_CHECKPOINT), versions()
+def rows_of(content: Mapping[str, Any]) -> dict[Case, dict[str, Any]]:
+    names = ("variant", "source", "fusion")
     return {
-        case: row
-        for case, row in known.items()
-        if row.get("versions") == libraries
-        and "exact_mask_iou" in row
-        and (case.source != TRAINED or row["checkpoint_sha256"] == demo)
+        Case(*(row[name] for name in names)): {key: value for key, value in row.items() if key not in names}
+        for row in content.get("rows", [])
     }
 
 
-def _write(path: Path, results: dict[Case, dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{**asdict(case), **results[case]} for case in CASES if case in results]
-    path.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    variants: Sequence[str] = [name for name in VARIANTS if any(case.variant == name for case in CASES)]
-    parser.add_argument("--variants", nargs="+", choices=variants, default=["demo", "vit_tiny", "vit_b"])
-    parser.add_argument("--fusions", nargs="+", choices=(*_FUSED, "none"), default=[*_FUSED, "none"])
-    parser.add_argument("--again", action="store_true", help="measure rows again that the output file has")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
-    parser.add_argument("--docs", nargs="*", type=Path, default=[], metavar="MD", help="pages with the markers")
-    return parser.parse_args(argv)
+def valid_rows(content: Mapping[str, Any]) -> dict[Case, dict[str, Any]]:
+    """The rows that are still true: of these libraries and, where the weights are the demo's, of these."""
+    demo, libraries = sha256_of(DEMO_CHECKPOINT), versions()
+    return {
+        case: row
+        for case, row in rows_of(content).items()
+        if row.get("versions") == libraries and (case.source != TRAINED or row["checkpoint_sha256"] == demo)
+    }

@@ -1,10 +1,9 @@
-"""The demo model on held-out scenes, precisions side by side, through `samhq eval`'s own code; tables of the docs.
+"""The demo model on held-out scenes, precisions side by side, through `samhq eval`'s own code.
 
-    python -m benchmarks eval_demo --output benchmarks/results/eval_demo.json --docs docs/evaluation.md
+    python -m benchmarks eval_demo --docs --pictures docs
 
 Draws the scenes at twice the model's input size (photographs are larger too), writes them as a COCO dataset, exports
-the bundles and measures them; some minutes on two cores.
-With --docs the tables between that file's markers and its two pictures are replaced.
+the bundles and measures them.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +20,46 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from benchmarks.pages import require_markers, write_between_markers
+from benchmarks.recording import Record
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
 from samhq_exporter.demo.evaluate import held_out_seeds
 from samhq_exporter.pipeline import export_bundle
 from samhq_exporter.scenes.drawing import draw_scene
 from samhq_runtime.evaluation import Report, evaluate
+from samhq_runtime.evaluation.dataset import Skip
+from samhq_runtime.evaluation.report import BundleReport
+from samhq_runtime.evaluation.summary import Bin, Calibration, Comparison, Group, Scores
 from samhq_runtime.files import sha256_of
 
 _PRECISIONS = ("fp32", "fp16", "int8")
 _PROMPTS = ("box", "point")
 _SCENE_SIZE = 512  # pixels: the larger objects are "large" by COCO's limits
-_SECTION = "eval_demo"
-# Pictures of the docs: the one in the docs folder, the one of the run with box prompts.
+# Pictures of the docs: their names there, and in the run with box prompts.
 _PICTURES = {"evaluation_worst.png": "worst-01.png", "evaluation_calibration.svg": "calibration.svg"}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = _parse(argv)
-    if options.docs:
-        require_markers(options.docs, _SECTION)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scenes", type=int, default=60, help="held-out scenes (default: 60)")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="where the two pictures of the docs go")
+
+
+def measure(options: argparse.Namespace, record: Record) -> None:
+    """Both kinds of prompts at once, on one set of bundles."""
+    record.require_setting(
+        {"checkpoint_sha256": sha256_of(DEMO_CHECKPOINT), "scenes": options.scenes, "scene_size": _SCENE_SIZE}
+    )
+    if set(_PROMPTS) <= record.content.keys():
+        return
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         annotations = write_dataset(work / "scenes", options.scenes)
         bundles = [_export(precision, work / precision) for precision in _PRECISIONS]
-        reports = {
-            prompts: evaluate(bundles, annotations, prompts=prompts, output=work / prompts, worst=1)
-            for prompts in _PROMPTS
-        }
-        if options.docs:
-            _update_docs(options.docs, reports, work / "box")
-    if options.output:
-        setting = {
-            "checkpoint_sha256": sha256_of(DEMO_CHECKPOINT),
-            "scenes": options.scenes,
-            "scene_size": _SCENE_SIZE,
-        }
-        results = {**setting, **{name: figures(report) for name, report in reports.items()}}
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
-    print(tables(reports))
+        for prompts in _PROMPTS:
+            report = evaluate(bundles, annotations, prompts=prompts, output=work / prompts, worst=1)
+            record.content[prompts] = figures(report)
+        record.save()
+        for name, source in _PICTURES.items() if options.pictures else ():
+            shutil.copyfile(work / "box" / source, options.pictures / name)
 
 
 def write_dataset(folder: Path, scenes: int) -> Path:
@@ -105,19 +105,27 @@ def figures(report: Report) -> dict[str, Any]:
     return content
 
 
-def tables(reports: dict[str, Report]) -> str:
-    return "\n\n".join(f"`--prompts {prompts}`:\n\n{report.to_text()}" for prompts, report in reports.items())
+def tables(content: Mapping[str, Any]) -> dict[str, str]:
+    parts = [f"`--prompts {prompts}`:\n\n{_report(content[prompts]).to_text()}" for prompts in _PROMPTS]
+    return {"eval_demo": "\n\n".join(parts)}
 
 
-def _update_docs(docs: Path, reports: dict[str, Report], run: Path) -> None:
-    write_between_markers(docs, _SECTION, tables(reports))
-    for name, source in _PICTURES.items():
-        shutil.copyfile(run / source, docs.parent / name)
+def _report(content: Mapping[str, Any]) -> Report:
+    """What `figures` made JSON of; bundles have no path."""
+    return Report(
+        dataset=content["dataset"],
+        setting=content["setting"],
+        bundles=tuple(BundleReport(**{**b, "path": "", "scores": _scores(b["scores"])}) for b in content["bundles"]),
+        comparisons=tuple(Comparison(**comparison) for comparison in content["comparisons"]),
+        skipped=tuple(Skip(**skip) for skip in content["skipped"]),
+        runtime_version=content["runtime_version"],
+    )
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=60, help="held-out scenes (default: 60)")
-    parser.add_argument("--output", type=Path, metavar="JSON", help="where the figures go")
-    parser.add_argument("--docs", type=Path, metavar="MD", help="the page whose tables are to be replaced")
-    return parser.parse_args(argv)
+def _scores(content: Mapping[str, Any]) -> Scores:
+    calibration = content["calibration"]
+    parts = {
+        "by_size": {size: Group(**group) for size, group in content["by_size"].items()},
+        "calibration": Calibration(**{**calibration, "bins": tuple(Bin(**b) for b in calibration["bins"])}),
+    }
+    return Scores(**{**content, **parts})

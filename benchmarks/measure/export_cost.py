@@ -1,65 +1,57 @@
 """Time and peak memory of `samhq-export`, of loading the bundle, and the import time of `samhq_runtime`.
 
-    python -m benchmarks export_cost --variants demo vit_b vit_l vit_h --precisions fp32 fp16 \\
-        --output benchmarks/results/export_cost.json --docs docs/benchmarks.md
+    python -m benchmarks export_cost --variants demo vit_b vit_l vit_h --precisions fp32 fp16 --docs
 
-Checkpoints are made on the spot: official layout and size, seeded random weights. The table goes between the
-`export_cost` markers of the page that --docs names.
+Checkpoints are made on the spot: official layout and size, seeded random weights.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.pages import require_markers, write_between_markers
+from benchmarks.recording import Record
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.precision.policy import PRECISIONS
-from samhq_runtime.bench.machine import describe_machine
-from samhq_runtime.manifest import read_manifest
+from samhq_runtime.bench.measuring import repeat
 from samhq_runtime.tables import format_table
+from tests.support.models import seeded_checkpoint
 
 _IMPORTS = 7
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = _parse(argv)
-    if options.docs:
-        require_markers(options.docs, "export_cost")
-    cpu = describe_machine()["cpu"]
-    results: dict[str, Any] = {
-        "machine": {"cpu": cpu["model"], "cores": os.cpu_count(), "python": platform.python_version()},
-        "import_seconds": import_seconds(),
-        "exports": [],
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        for variant in options.variants:
-            checkpoint = DEMO_CHECKPOINT if variant == "demo" else random_checkpoint(variant, Path(folder))
-            for precision in options.precisions:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    variants = [name for name in VARIANTS if name != "vit_tiny"]
+    parser.add_argument("--variants", nargs="+", choices=variants, default=["demo", "vit_b"])
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+
+
+def measure(options: argparse.Namespace, record: Record) -> None:
+    if "import_seconds" not in record.content:
+        record.content["import_seconds"] = import_seconds()
+    rows = record.content.setdefault("exports", [])
+    known = [(row["variant"], row["precision"]) for row in rows]
+    for variant in options.variants:
+        missing = [precision for precision in options.precisions if (variant, precision) not in known]
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = DEMO_CHECKPOINT
+            if missing and variant != "demo":
+                checkpoint = seeded_checkpoint(variant, Path(folder))
+            for precision in missing:
                 row = export_cost(checkpoint, precision, Path(folder) / "bundle")
                 row |= load_cost(Path(folder) / "bundle")
-                results["exports"].append({"variant": variant, "precision": precision, **row})
+                rows.append({"variant": variant, "precision": precision, **row})
                 print(f"{variant} {precision}: {row}", file=sys.stderr)
-                results["tools"] = dict(read_manifest(Path(folder) / "bundle").tools)
-            if variant != "demo":
-                checkpoint.unlink()
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
-    if options.docs:
-        write_between_markers(options.docs, "export_cost", report(results))
-    print(report(results))
+                record.save()
 
 
 def export_cost(checkpoint: Path, precision: str, output: Path) -> dict[str, float]:
@@ -92,28 +84,10 @@ def import_seconds() -> float:
 
 
 def _startup(code: str) -> float:
-    times = []
-    for _ in range(_IMPORTS):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)
-        times.append(time.perf_counter() - start)
-    return median(times)
+    return median(repeat(lambda: subprocess.run([sys.executable, "-c", code], check=True), _IMPORTS))
 
 
-def random_checkpoint(variant: str, folder: Path) -> Path:
-    """An official-format checkpoint of this variant with seeded random weights."""
-    import torch
-
-    from samhq_exporter.model import Sam
-    from samhq_exporter.weights.checkpoint import to_official_keys
-
-    torch.manual_seed(0)
-    path = folder / f"sam_hq_{variant}.pth"
-    torch.save(to_official_keys(Sam(VARIANTS[variant]).state_dict()), path)
-    return path
-
-
-def report(results: dict[str, Any]) -> str:
+def tables(content: Mapping[str, Any]) -> dict[str, str]:
     rows = [
         (
             f"{r['variant']} {r['precision']}",
@@ -123,18 +97,8 @@ def report(results: dict[str, Any]) -> str:
             f"{r['load_seconds']:.1f} s",
             f"{r['load_peak_rss_gb']:.1f} GB",
         )
-        for r in results["exports"]
+        for r in content["exports"]
     ]
     table = format_table(("export", "time", "peak memory", "bundle", "new process to loaded", "peak memory"), rows)
-    return f"{table}\n\n`import samhq_runtime` takes {results['import_seconds']:.2f} s more than Python itself."
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--variants", nargs="+", choices=[v for v in VARIANTS if v != "vit_tiny"], default=["demo", "vit_b"]
-    )
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
-    parser.add_argument("--docs", type=Path, metavar="MD", help="page with the markers")
-    return parser.parse_args(argv)
+    text = f"{table}\n\n`import samhq_runtime` takes {content['import_seconds']:.2f} s more than Python itself."
+    return {"export_cost": text}

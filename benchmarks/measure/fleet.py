@@ -1,6 +1,6 @@
 """A folder of images on a local Ray cluster, a worker killed in the middle, against the same folder in one process.
 
-    python -m benchmarks fleet BUNDLE --output benchmarks/results/fleet.json
+    python -m benchmarks fleet BUNDLE --docs
 
 Every run is `samhq predict BUNDLE FOLDER --prompts FILE` in a process of its own: serially, with one Ray worker, with
 two, and with two of which one is killed when a third of the images is done. Each must leave one complete file per image
@@ -17,21 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from samhq_runtime.bench.machine import describe_machine
+from benchmarks.recording import Record, described
 from samhq_runtime.bench.sample_image import sample_boxes, sample_image
 from samhq_runtime.frames.image_files import write_png
 from samhq_runtime.tables import format_table
 
 _POLL_S = 0.01
 _IOU_TOLERANCE = 1e-4
-_LIBRARIES = ("samhq-export", "numpy", "Pillow", "onnxruntime", "ray")
 # name of a run: options of the command beside the folders, and whether a worker is killed
 RUNS: dict[str, tuple[tuple[str, ...], bool]] = {
     "serial": ((), False),
@@ -57,25 +56,29 @@ class Folder:
         return sum(1 for path in (self.path / output).rglob("*.png.json"))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = _parse(argv)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--images", type=int, default=500)
+
+
+def measure(options: argparse.Namespace, record: Record) -> None:
+    """All runs at once: they are compared with each other."""
+    record.require_setting({"bundle": described(options.bundle), "images": options.images})
+    if "runs" in record.content:
+        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = make_folder(Path(scratch), options.images)
-        figures = {name: measure(folder, options.bundle, name) for name in RUNS}
-        wrong = {name: differences(folder, name) for name in RUNS if name != "serial"}
-    for name, count in wrong.items():
-        figures[name]["images_that_differ_from_serial"] = count
-    rates = {name: figure["images_per_second"] for name, figure in figures.items()}
-    results = {
-        "machine": describe_machine(libraries=_LIBRARIES),
-        "images": options.images,
-        "runs": figures,
-        "scaling_1_to_2_workers": round(rates["2 workers"] / rates["1 worker"], 2),
-    }
-    print(format_table(("run", "figures"), [(name, json.dumps(figure)) for name, figure in figures.items()]))
-    if options.output:
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
-    raise SystemExit(1 if any(wrong.values()) else 0)
+        figures = {name: run(folder, options.bundle, name) for name in RUNS}
+        for name in RUNS:
+            if name != "serial":
+                figures[name]["images_that_differ_from_serial"] = differences(folder, name)
+    record.content["runs"] = figures
+    record.save()
+
+
+def breaches(content: Mapping[str, Any]) -> list[str]:
+    differ = {name: run.get("images_that_differ_from_serial", 0) for name, run in content["runs"].items()}
+    return [f"{name}: {count} images differ from the serial run's" for name, count in differ.items() if count]
 
 
 def make_folder(path: Path, count: int) -> Folder:
@@ -93,7 +96,7 @@ def make_folder(path: Path, count: int) -> Folder:
     return Folder(path, count)
 
 
-def measure(folder: Folder, bundle: Path, name: str) -> dict[str, Any]:
+def run(folder: Folder, bundle: Path, name: str) -> dict[str, Any]:
     """Run the command of that name to its end; ends this program if it fails."""
     options, kill = RUNS[name]
     start = time.perf_counter()
@@ -152,9 +155,19 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--output", type=Path, help="write the figures as JSON")
-    return parser.parse_args(argv)
+def tables(content: Mapping[str, Any]) -> dict[str, str]:
+    runs = content["runs"]
+    rows = [
+        (_label(name, run), f"{run['images_per_second']:.1f}", f"{run['seconds']:.1f} s") for name, run in runs.items()
+    ]
+    ratio = runs["2 workers"]["images_per_second"] / runs["1 worker"]["images_per_second"]
+    same = "are the serial run's to the bit" if not breaches(content) else "differ from the serial run's"
+    return {
+        "fleet": f"{format_table(('run', 'images a second', 'whole command'), rows)}\n\n"
+        f"Each run left {runs['serial']['files']} complete files; their masks {same}. From one worker to two: "
+        f"{ratio:.2f} times as fast."
+    }
+
+
+def _label(name: str, run: Mapping[str, Any]) -> str:
+    return f"{name} when {run['files_when_killed']} files were there" if "files_when_killed" in run else name

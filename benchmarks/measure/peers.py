@@ -1,20 +1,18 @@
 """This project against its peers: the same picture and boxes, one process each, in turns.
 
-    python -m benchmarks peers --bundle vit_b_fp32 --checkpoint sam_hq_vit_b.pth --output benchmarks/results/peers.json
+    python -m benchmarks peers --bundle vit_b_fp32 --checkpoint sam_hq_vit_b.pth --demo-bundle DEMO --docs
 
-`--only` and `--peers` repeat some rows and keep the others of the output file. The table goes to stdout, and with
-`--docs` between the markers of that file.
+`--resume --again` with `--only` and `--peers` repeats some rows and keeps the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +22,10 @@ from benchmarks.contenders.cold_start import cold_start
 from benchmarks.contenders.process import Contender, ContenderFailed, Entry, child_environment, duel
 from benchmarks.contenders.scene import Scene
 from benchmarks.contenders.table import report
-from benchmarks.pages import require_markers, write_between_markers
-from samhq_runtime.bench.machine import LIBRARIES, describe_machine
+from benchmarks.recording import Record
+from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.bench.stats import ratio_of_medians
-from samhq_runtime.files import write_whole
 
-_PEER_LIBRARIES = ("torch", "segment-anything-hq", "transformers", "optimum-onnx")
 _SECTIONS = {  # job -> (rounds, calls per turn, warm-ups) of a duel
     "encoder": (5, 1, 1),
     "decoder:1": (15, 2, 4),
@@ -46,55 +42,71 @@ _PEERS = dict.fromkeys(_SECTIONS, _ALL_PEERS) | {"photo:64": (Entry("official Py
 _OURS = Entry("ours", "ours")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = _parse(argv)
-    if options.docs:
-        require_markers(options.docs, "peers")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", type=Path, required=True, help="fp32 bundle of the checkpoint")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="official .pth of the same weights")
+    parser.add_argument("--variant", default="vit_b", choices=("vit_b", "vit_l", "vit_h"))
+    parser.add_argument("--demo-bundle", type=Path, help="for the cold start rows")
+    parser.add_argument("--int8-bundle", type=Path, help="an int8 bundle of the same checkpoint, as one more row")
+    parser.add_argument("--optimum-python", type=Path, help="Python of an environment with optimum-onnx")
+    sections = ["floor", "cold start", *_SECTIONS]
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=sections, help=f"some of: {','.join(sections)}"
+    )
+    parser.add_argument("--peers", type=lambda text: text.split(","), help="only these opponents, by name")
+    parser.add_argument("--again", action="store_true", help="measure chosen rows again that the file has")
+    parser.add_argument("--rounds", type=int, help="turns per duel, instead of each section's own")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contender")
+    parser.add_argument("--work", type=Path, help="keep the peers' files here for the next run")
+
+
+def measure(options: argparse.Namespace, record: Record) -> None:
+    record.require_setting({"variant": options.variant, "threads": options.threads})
+    sections = record.content.setdefault("sections", {})
     with tempfile.TemporaryDirectory() as temporary:
         scene = _scene(options, options.work or Path(temporary))
-        results = json.loads(options.output.read_text()) if options.output and options.output.exists() else {}
-        place = {"variant": options.variant, "threads": options.threads}
-        place["machine"] = describe_machine(libraries=LIBRARIES + _PEER_LIBRARIES)
-        if results and any(results[key] != place[key] for key in ("variant", "threads")):
-            raise SystemExit(
-                f"{options.output}: holds results of another variant or number of threads; name another file"
-            )
-        if results and results["machine"]["cpu"]["model"] != place["machine"]["cpu"]["model"]:
-            raise SystemExit(f"{options.output}: was measured on another processor; name another file")
-        results.update(place)
         for section in options.only:
-            known = results.setdefault("sections", {}).get(section)
-            results["sections"][section] = _merged(known, _measure(section, scene, options))
-            if options.output:
-                write_whole(options.output, lambda partial: partial.write_text(json.dumps(results, indent=1) + "\n"))
-    print(report(results))
-    if options.docs:
-        write_between_markers(options.docs, "peers", report(results))
+            if section in _SECTIONS:
+                rows = sections.setdefault(section, {"opponents": []})["opponents"]
+                for pair in _missing(rows, section, options):
+                    _put(rows, _row(*pair, section, scene, options))
+                    record.save()
+            elif options.again or section not in sections:
+                sections[section] = _measure(section, options)
+                record.save()
 
 
-def _merged(known: Any, measured: Any) -> Any:
-    """What was measured now, and before it the opponents that only an earlier run measured."""
-    if not known or "opponents" not in known:
-        return measured
-    pairs = [(row["champion"], row["name"]) for row in measured["opponents"]]
-    kept = [row for row in known["opponents"] if (row["champion"], row["name"]) not in pairs]
-    return {"opponents": kept + measured["opponents"]}
+def tables(content: Mapping[str, Any]) -> dict[str, str]:
+    return {"peers": report(content)}
 
 
-def _measure(section: str, scene: Scene, options: argparse.Namespace) -> Any:
+def _missing(rows: Sequence[Mapping[str, Any]], section: str, options: argparse.Namespace) -> list[tuple[Entry, Entry]]:
+    """The chosen duels of a section, but for those that the file has."""
+    known = [] if options.again else [(row["champion"], row["name"]) for row in rows]
+    return [(a, b) for a, b in _duels(section, options) if _chosen((a, b), options) and (a.name, b.name) not in known]
+
+
+def _put(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
+    """At the end, in place of the same duel of an earlier run."""
+    rows[:] = [known for known in rows if (known["champion"], known["name"]) != (row["champion"], row["name"])]
+    rows.append(row)
+
+
+def _measure(section: str, options: argparse.Namespace) -> Any:
     if section == "floor":
         from benchmarks.contenders.floor import machine_rates
 
         return machine_rates(options.threads)
-    if section == "cold start":
-        return cold_start([p for p in (options.demo_bundle, options.bundle) if p], options.threads)
+    return cold_start([p for p in (options.demo_bundle, options.bundle) if p], options.threads)
+
+
+def _duels(section: str, options: argparse.Namespace) -> list[tuple[Entry, Entry]]:
     duels = [(_OURS, peer) for peer in _PEERS[section]]
     if section == "encoder" and options.optimum_python:
         duels.append((_OURS, Entry("optimum-onnx (SAM, no HQ)", "optimum_onnx", str(options.optimum_python))))
     for variant in _own_variants(section, options):
         duels += [(variant, _OURS)] + [(variant, peer) for peer in _ALL_PEERS[:2] if section == "encoder"]
-    rows = [_row(*pair, section, scene, options) for pair in duels if _chosen(pair, options)]
-    return {"opponents": rows}
+    return duels
 
 
 def _row(champion: Entry, opponent: Entry, job: str, scene: Scene, options: argparse.Namespace) -> dict[str, Any]:
@@ -198,24 +210,3 @@ def _scene(options: argparse.Namespace, folder: Path) -> Scene:
 
 def _chosen(pair: tuple[Entry, Entry], options: argparse.Namespace) -> bool:
     return not options.peers or any(entry.name in options.peers for entry in pair)
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True, help="fp32 bundle of the checkpoint")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="official .pth of the same weights")
-    parser.add_argument("--variant", default="vit_b", choices=("vit_b", "vit_l", "vit_h"))
-    parser.add_argument("--demo-bundle", type=Path, help="for the cold start rows")
-    parser.add_argument("--int8-bundle", type=Path, help="an int8 bundle of the same checkpoint, as one more row")
-    parser.add_argument("--optimum-python", type=Path, help="Python of an environment with optimum-onnx")
-    sections = ["floor", "cold start", *_SECTIONS]
-    parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=sections, help=f"some of: {','.join(sections)}"
-    )
-    parser.add_argument("--peers", type=lambda text: text.split(","), help="only these opponents, by name")
-    parser.add_argument("--rounds", type=int, help="turns per duel, instead of each section's own")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contender")
-    parser.add_argument("--work", type=Path, help="keep the peers' files here for the next run")
-    parser.add_argument("--output", type=Path, help="JSON of all results; sections not measured now are kept")
-    parser.add_argument("--docs", type=Path, help="Markdown file with a table between markers to replace")
-    return parser.parse_args(argv)

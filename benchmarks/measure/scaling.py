@@ -1,6 +1,6 @@
 """How cost grows with prompts and images: time and memory, a straight line through them, and its fixed part.
 
-    python -m benchmarks scaling --bundle vit_b_fp32 --output benchmarks/results/scaling.json --plot docs/scaling.png
+    python -m benchmarks scaling --bundle vit_b_fp32 --plot docs/scaling.png --docs
 
 Every size runs in a process of its own, as in `samhq bench`.
 """
@@ -8,17 +8,17 @@ Every size runs in a process of its own, as in `samhq bench`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.pages import format_seconds
+from benchmarks.recording import Record, described
 from samhq_runtime.bench.cases import DECODER, ENCODER, END_TO_END, Case, Limits, plan
-from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.bench.plot import require_matplotlib
 from samhq_runtime.bench.runner import run_cases
 from samhq_runtime.bench.sample_image import sample_image
@@ -38,26 +38,37 @@ _SERIES = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = _parse(argv)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--series", nargs="+", choices=_SERIES, default=list(_SERIES))
+    parser.add_argument("--prompts", nargs="+", type=int, default=list(_PROMPTS))
+    parser.add_argument("--images", nargs="+", type=int, default=list(_IMAGES))
+    parser.add_argument("--seconds", type=float, default=20.0, help="most per size")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--plot", type=Path, help="PNG")
+
+
+def measure(options: argparse.Namespace, record: Record) -> None:
     if options.plot:
         require_matplotlib()
-    measures = [_SERIES[name][0] for name in options.series]
+    record.require_setting({"bundle": described(options.bundle), "threads": options.threads})
+    known = record.content.setdefault("series", {})
+    for name in (name for name in options.series if name not in known):
+        known[name] = _measured_series(name, options)
+        record.save()
+    if options.plot:
+        _plot(known, options.plot)
+
+
+def _measured_series(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    kind, size, fixed_part = _SERIES[name]
+    sizes = {"prompts": [1], "images": [1], size: getattr(options, size)}
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "picture.png"
         write_png(picture, sample_image(_IMAGE_HW))
-        cases = plan([options.bundle], providers=["cpu"], measures=measures, prompts=options.prompts, images=[1])
-        cases = [case for case in cases if case.measure != ENCODER]
-        if ENCODER in measures:
-            cases += plan([options.bundle], providers=["cpu"], measures=[ENCODER], prompts=[1], images=options.images)
+        cases = plan([options.bundle], providers=["cpu"], measures=[kind], **sizes)
         rows = [row for case in cases for row in _measured(case, picture, options)]
-    series = {name: _series(rows, *_SERIES[name]) for name in options.series}
-    if options.output:
-        results = {"machine": describe_machine(), "series": series}
-        write_whole(options.output, lambda partial: partial.write_text(json.dumps(results, indent=1) + "\n"))
-    if options.plot:
-        _plot(series, options.plot)
-    print(_table(series))
+    return _series(rows, size, fixed_part)
 
 
 def _measured(case: Case, picture: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -76,8 +87,7 @@ def _measured(case: Case, picture: Path, options: argparse.Namespace) -> list[di
         return []
 
 
-def _series(rows: list[dict[str, Any]], measure: str, size: str, fixed_part: str) -> dict[str, Any]:
-    rows = [row for row in rows if row["measure"] == measure]
+def _series(rows: list[dict[str, Any]], size: str, fixed_part: str) -> dict[str, Any]:
     sizes = [row[size] for row in rows]
     seconds = [row["p50"] for row in rows]
     memory = [row["host_bytes"]["peak_work"] for row in rows]
@@ -100,23 +110,21 @@ def _line(sizes: list[int], values: list[float]) -> dict[str, float]:
     return {"fixed": float(fixed), "each": float(each), "worst_relative_error": float(worst)}
 
 
-def _table(series: dict[str, Any]) -> str:
-    header = ("", "fixed ms", "each ms", "off by at most", "fixed MB", "each MB", "off by at most")
+def tables(content: Mapping[str, Any]) -> dict[str, str]:
+    header = ("", "fixed", "each", "off by at most", "peak memory of 1", "of 8", "of the most")
     rows = []
-    for name, content in series.items():
-        line, memory = content["time_line"], content["memory_line"]
+    for name, series in content["series"].items():
+        line, sizes = series["time_line"], series["sizes"]
+        peaks = dict(zip(sizes, series["peak_bytes"], strict=True))
         rows.append(
             (
-                f"{name}, {content['sizes'][0]} to {content['sizes'][-1]} {content['grows']}",
-                f"{line['fixed'] * 1e3:.1f}",
-                f"{line['each'] * 1e3:.1f}",
+                f"{name}, {sizes[0]} to {sizes[-1]} {series['grows']}",
+                *(format_seconds(line[part]) for part in ("fixed", "each")),
                 f"{line['worst_relative_error']:.0%}",
-                f"{memory['fixed'] / 1e6:.0f}",
-                f"{memory['each'] / 1e6:.1f}",
-                f"{memory['worst_relative_error']:.0%}",
+                *(f"{peaks[size] / 1e9:.2f} GB" if size in peaks else "-" for size in (1, 8, sizes[-1])),
             )
         )
-    return format_table(header, rows)
+    return {"scaling": format_table(header, rows)}
 
 
 def _plot(series: dict[str, Any], path: Path) -> None:
@@ -136,16 +144,3 @@ def _plot(series: dict[str, Any], path: Path) -> None:
             place.set_ylim(bottom=0)
             place.legend(fontsize="small")
     write_whole(path, figure.savefig)
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--series", nargs="+", choices=_SERIES, default=list(_SERIES))
-    parser.add_argument("--prompts", nargs="+", type=int, default=list(_PROMPTS))
-    parser.add_argument("--images", nargs="+", type=int, default=list(_IMAGES))
-    parser.add_argument("--seconds", type=float, default=20.0, help="most per size")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="JSON")
-    parser.add_argument("--plot", type=Path, help="PNG")
-    return parser.parse_args(argv)

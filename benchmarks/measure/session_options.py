@@ -1,7 +1,6 @@
 """What ONNX Runtime's memory options cost and save: why `OrtSession` sets the one it sets.
 
-    python -m benchmarks session_options --bundle vit_b_fp32 --output benchmarks/results/session_options.json \
-        --docs docs/benchmarks.md
+    python -m benchmarks session_options --bundle vit_b_fp32 --docs
 
 Every option runs in a process of its own, on the graphs as `Predictor` uses them: one image, and eight box prompts.
 """
@@ -9,10 +8,8 @@ Every option runs in a process of its own, on the graphs as `Predictor` uses the
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,12 +17,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from benchmarks.pages import require_markers, write_between_markers
-from samhq_runtime.bench.machine import describe_machine
+from benchmarks.recording import Record, described
+from samhq_runtime.bench.measuring import repeat
 from samhq_runtime.bench.memory import host_memory, reset_peak
 from samhq_runtime.bundle import load_bundle
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
-from samhq_runtime.files import write_whole
 from samhq_runtime.predictor import PROMPTS_PER_CALL
 from samhq_runtime.tables import format_table
 
@@ -60,21 +56,21 @@ _OPTIONS: dict[str, Callable[[ort.SessionOptions, ort.RunOptions], None]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = _parse(argv)
-    if options.docs:
-        require_markers(options.docs, "session options")
-    rows = []
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=5)
+
+
+def measure(options: argparse.Namespace, record: Record) -> None:
+    record.require_setting({"bundle": described(options.bundle), "threads": options.threads})
+    rows = record.content.setdefault("rows", [])
+    known = [(row["graph"], row["options"]) for row in rows]
     for graph in (IMAGE_ENCODER, MASK_DECODER):
-        for name in _OPTIONS:
+        for name in (name for name in _OPTIONS if (graph, name) not in known):
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 rows.append(pool.apply(_measure, (options.bundle, graph, name, options.threads, options.repeats)))
-    if options.output:
-        text = json.dumps({"machine": describe_machine(), "rows": rows}, indent=1) + "\n"
-        write_whole(options.output, lambda partial: partial.write_text(text, encoding="utf-8"))
-    print(_table(rows))
-    if options.docs:
-        write_between_markers(options.docs, "session options", _table(rows))
+            record.save()
 
 
 def _measure(bundle_path: Path, graph: str, name: str, threads: int, repeats: int) -> dict[str, Any]:
@@ -92,17 +88,13 @@ def _measure(bundle_path: Path, graph: str, name: str, threads: int, repeats: in
     }
     loaded = host_memory().resident or 0
     reset_peak()
-    seconds = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        session.run(None, feeds, run)
-        seconds.append(time.perf_counter() - start)
+    seconds = repeat(lambda: session.run(None, feeds, run), repeats + 1)
     memory = host_memory()
     rises = {"peak_rise": (memory.peak or 0) - loaded, "kept": (memory.resident or 0) - loaded}
     return {"graph": graph, "options": name, "seconds": median(seconds[1:]), **rises}
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def tables(content: Mapping[str, Any]) -> dict[str, str]:
     body = [
         (
             f"{row['graph']}: {row['options']}",
@@ -110,16 +102,6 @@ def _table(rows: list[dict[str, Any]]) -> str:
             f"{row['peak_rise'] / 1e6:.0f} MB",
             f"{row['kept'] / 1e6:.0f} MB",
         )
-        for row in rows
+        for row in content["rows"]
     ]
-    return format_table(("", "one call", "peak over loaded", "kept afterwards"), body)
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="JSON")
-    parser.add_argument("--docs", type=Path, help="Markdown file with a table between markers to replace")
-    return parser.parse_args(argv)
+    return {"session_options": format_table(("", "one call", "peak over loaded", "kept afterwards"), body)}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.measure import ablation, ablation_statistics
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.demo.data import draw_samples
@@ -56,28 +57,29 @@ def test_bundle_scores_are_those_of_torch(demo_bundle: Bundle) -> None:
 
 
 def test_finished_runs_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = [f"--{name}={value}" for name, value in _SHORT.items()]
+    options = ["ablation", *(f"--{name}={value}" for name, value in _SHORT.items())]
     options += ["--work", str(tmp_path / "work"), "--output", str(tmp_path / "results.json"), "--precisions"]
-    ablation.main([*options, "--token-fusions", "sum", "hadamard"])
+    main([*options, "--token-fusions", "sum", "hadamard"])
     first = json.loads((tmp_path / "results.json").read_text())
     assert len(first["runs"]) == 10
 
     trained = []
     train_hq = ablation.train_hq
     monkeypatch.setattr(ablation, "train_hq", lambda *args: trained.append((args[1], args[3].seed)) or train_hq(*args))
-    ablation.main(options)
+    main([*options, "--resume"])
     again = json.loads((tmp_path / "results.json").read_text())
     assert trained == [(["independent"], seed) for seed in range(5)]
     assert len(again["runs"]) == 15
     assert all(run in again["runs"] for run in first["runs"])
     with pytest.raises(SystemExit, match="another --work"):
-        ablation.main([*options, "--hq-steps=2"])
+        main([*options, "--hq-steps=2", "--overwrite"])
 
 
-def test_too_few_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        ablation.main(["--work", str(tmp_path), "--output", str(tmp_path / "results.json"), "--seeds", *"11234"])
-    assert "at least 5" in capsys.readouterr().err
+def test_too_few_seeds(tmp_path: Path) -> None:
+    options = ["--work", str(tmp_path), "--output", str(tmp_path / "results.json"), "--seeds", *"11234"]
+    with pytest.raises(SystemExit, match="got 4, expected at least 5"):
+        main(["ablation", *options])
+    assert not list(tmp_path.iterdir())
 
 
 def test_bundle_of_the_frozen_sam() -> None:
@@ -100,9 +102,11 @@ def test_bundle_of_the_frozen_sam() -> None:
         assert scores["onnx_fp32"][prompt]["sam_only"]["mean_iou"] == pytest.approx(expected, abs=2e-4)
 
 
-def test_page_without_markers_is_refused_before_any_work(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
+def test_page_without_markers_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "docs" / "ablation.md"
+    page.parent.mkdir()
     page.write_text("<!-- ablation: begin -->\n")
+    monkeypatch.setattr("benchmarks.__main__.ROOT", tmp_path)
     with pytest.raises(SystemExit, match="expected <!-- ablation: begin --> and after it <!-- ablation: end -->"):
-        ablation.main(["--work", str(tmp_path / "w"), "--output", str(tmp_path / "r.json"), "--docs", str(page)])
-    assert list(tmp_path.iterdir()) == [page]
+        main(["ablation", "--work", str(tmp_path / "w"), "--docs"])
+    assert list(tmp_path.iterdir()) == [page.parent]

@@ -7,21 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.model import Sam
 from samhq_runtime import Predictor
 from tests.support.bundles import export
-from tests.support.models import save_checkpoint
-from tests.support.parity import randomise
+from tests.support.models import seeded_checkpoint
 
 
 @pytest.mark.slow
 def test_vit_l(tmp_path: Path) -> None:
-    """Every parameter random, as in the parity tests, so that none of them can be lost unseen."""
-    sam = Sam(VARIANTS["vit_l"])
-    randomise(sam, seed=0)
-    checkpoint = save_checkpoint(sam, tmp_path / "sam_hq_vit_l.pth")
-    del sam
+    checkpoint = seeded_checkpoint("vit_l", tmp_path)
     bundle = export(checkpoint, tmp_path / "bundle", precision="fp16")
     checkpoint.unlink()
     assert bundle.manifest.variant == "vit_l"

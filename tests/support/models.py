@@ -1,4 +1,4 @@
-"""Tiny seeded models, small and awkward on purpose."""
+"""Seeded models and their files: tiny ones, small and awkward on purpose, and those of the official sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from samhq_exporter.architecture import Architecture
+from samhq_exporter.architecture import VARIANTS, Architecture
 from samhq_exporter.model import Sam
 from samhq_exporter.weights.checkpoint import to_official_keys
 
@@ -33,9 +33,20 @@ TINY = Architecture(
 
 
 def tiny_sam(*, seed: int = 0, token_fusion: str = "independent") -> Sam:
-    sam = Sam(TINY, token_fusion=token_fusion)
+    return seeded_sam(TINY, seed=seed, token_fusion=token_fusion)
+
+
+def seeded_sam(arch: Architecture, *, seed: int = 0, token_fusion: str = "independent") -> Sam:
+    """Every parameter random, so that none of them can be lost unseen."""
+    sam = Sam(arch, token_fusion=token_fusion)
     randomise(sam, seed=seed)
     return sam.eval().requires_grad_(False)
+
+
+def seeded_checkpoint(variant: str, folder: Path) -> Path:
+    """`folder`/sam_hq_VARIANT.pth, made unless it is there; official names, seeded weights."""
+    path = folder / f"sam_hq_{variant}.pth"
+    return path if path.exists() else save_checkpoint(seeded_sam(VARIANTS[variant]), path)
 
 
 def save_checkpoint(sam: Sam, path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,7 +31,7 @@ def measure(load: Callable[[], Callable[[], object]], provider: str, limits: Map
         for _ in range(limits["warm_ups"]):
             call()
         joules_before = {name: meter() for name, meter in meters.items()}
-        seconds = _repeat(call, limits["repeats"], limits["seconds"])
+        seconds = repeat(call, limits["repeats"], limits["seconds"])
         joules = {name: meter() - joules_before[name] for name, meter in meters.items()}
         worked = host_memory()
         gpu_bytes = gpu_peak()
@@ -43,7 +44,8 @@ def measure(load: Callable[[], Callable[[], object]], provider: str, limits: Map
     }
 
 
-def _repeat(call: Callable[[], object], repeats: int, most_seconds: float) -> list[float]:
+def repeat(call: Callable[[], object], repeats: int, most_seconds: float = math.inf) -> list[float]:
+    """Seconds of each call; after `most_seconds` no more than the first three are made."""
     seconds: list[float] = []
     end = time.perf_counter() + most_seconds
     while len(seconds) < repeats:

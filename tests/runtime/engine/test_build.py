@@ -14,16 +14,13 @@ from pathlib import Path
 import onnx
 import pytest
 
-from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.model import Sam
 from samhq_runtime.bundle import Bundle, load_bundle
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine import EngineOptions, build_engines, store
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError
 from samhq_runtime.nvidia.profiles import parse_ranges
 from tests.support.bundles import change_manifest, export, rehash
-from tests.support.models import save_checkpoint
-from tests.support.parity import randomise
+from tests.support.models import seeded_checkpoint
 from tests.support.tensorrt_builder import child_environment, require_rtx, stand_in_for_tensorrt_11, unharmed
 from tests.support.tensorrt_fakes import SHAPES
 
@@ -264,10 +261,7 @@ def test_fakes_have_the_shape_of_tensorrt_11(tmp_path: Path) -> None:
 def test_full_size_in_half_precision(tmp_path: Path) -> None:
     """vit_b with seeded weights."""
     require_rtx()
-    sam = Sam(VARIANTS["vit_b"])
-    randomise(sam, seed=0)
-    checkpoint = save_checkpoint(sam.eval().requires_grad_(False), tmp_path / "vit_b.pth")
-    bundle = export(checkpoint, tmp_path / "bundle", precision="fp16")
+    bundle = export(seeded_checkpoint("vit_b", tmp_path), tmp_path / "bundle", precision="fp16")
     encoder, decoder = build_engines(bundle, target="rtx", ranges={"prompts": parse_ranges("prompts", "1:8:64")})
     assert encoder.bytes > 150e6  # half of its float32 weights, and some kernels
     assert (bundle.path / decoder.entry.file).stat().st_size == decoder.bytes
