@@ -133,7 +133,8 @@ class Predictor:
             `multimask_output` of a plain SAM: 3 in the place of 1.
 
         Raises:
-            PromptError: no image set, a prompt that is malformed or not finite, or `hq_token_only` of a plain SAM.
+            PromptError: no image set, a prompt that is malformed or not finite, one so far from the image that the model
+                answers NaN, or `hq_token_only` of a plain SAM.
         """
         if self._image is None:
             raise PromptError("no image set: call set_image(image) before predict()")
@@ -178,8 +179,13 @@ class Predictor:
         for group in prompts.split(self._prompts_per_call):
             logits, iou = self._decode_group(group, weights)
             groups.append(choose(logits, iou, multimask_output=multimask_output, token_masks=token_masks))
-        all_logits, all_iou = zip(*groups, strict=True)
-        return np.concatenate(all_logits), np.concatenate(all_iou)
+        all_logits, all_iou = (np.concatenate(parts) for parts in zip(*groups, strict=True))
+        if not (np.isfinite(all_logits).all() and np.isfinite(all_iou).all()):
+            raise PromptError(
+                "the model answers NaN or infinity to these prompts; expected coordinates near the image, and a "
+                "mask_input like the low_res_logits of an earlier prediction"
+            )
+        return all_logits, all_iou
 
     def _decode_group(self, prompts: Prompts, weights: Float32) -> tuple[Float32, Float32]:
         """`low_res_logits` (B,K,L,L) and `iou_predictions` (B,4)."""

@@ -31,7 +31,7 @@ class ImageJob:
         """Arrays for `Predictor.predict`, in the form with a leading dimension for the objects."""
         try:
             arrays = {name: np.asarray(value, np.float64) for name, value in self.prompts.items()}
-        except (TypeError, ValueError) as e:
+        except (TypeError, ValueError, OverflowError) as e:
             raise PromptError(f"{self.image}: prompts are not numbers ({e})") from e
         return {name: a[None] if a.ndim == _RANKS[name] - 1 else a for name, a in arrays.items()}
 

@@ -15,7 +15,9 @@ from .geometry import to_model_frame
 Float32 = NDArray[np.float32]
 BOX_CORNER_LABELS = (2.0, 3.0)  # top-left, bottom-right
 PADDING_LABEL = -1.0
+_NUMBERS = "biuf"  # numpy's kinds of real numbers; complex, dates and objects would lose something as floats
 POINT_LABELS = (0, 1)
+MAX_POINTS = 1024  # of one prompt: the decoder's attention takes memory that grows with their square
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def encode_prompts(
         mask_input: (L,L), (1,L,L) or (B,1,L,L) `low_res_logits` of an earlier prediction.
 
     Raises:
-        PromptError: nothing given, wrong shape or label, NaN or infinity, or batch sizes that differ.
+        PromptError: nothing given, wrong shape or label, not real numbers, NaN or infinity (of the model frame too),
+            more than MAX_POINTS points in a prompt, or batch sizes that differ.
     """
     points = _points(point_coords, point_labels)
     corners = None if box is None else _box(box)
@@ -88,7 +91,7 @@ def encode_prompts(
         coords = np.concatenate([coords, _repeat(corners, batch)], axis=1)
         labels = np.concatenate([labels, np.tile(BOX_CORNER_LABELS, (batch, 1))], axis=1)
     return Prompts(
-        to_model_frame(coords, original_hw, image_size),
+        _in_model_frame(coords, original_hw, image_size),
         labels.astype(np.float32),
         np.zeros((1, 1, low_res_size, low_res_size), np.float32) if mask is None else mask,
         mask is not None,
@@ -108,8 +111,11 @@ def _points(coords: ArrayLike | None, labels: ArrayLike | None) -> tuple[Array, 
             f"point_coords {np.shape(coords)} with point_labels {np.shape(labels)}: "
             "expected (N, 2) with (N,), or (B, N, 2) with (B, N); B, N >= 1"
         )
-    if not np.isin(label, POINT_LABELS).all():
-        raise PromptError(f"point_labels: got {sorted(set(label.ravel().tolist()))}, expected 1 (object) or 0 (not)")
+    if xy.shape[1] > MAX_POINTS:
+        raise PromptError(f"point_coords: got {xy.shape[1]} points in a prompt, expected at most {MAX_POINTS}")
+    wrong = np.unique(label[~np.isin(label, POINT_LABELS)])
+    if wrong.size:
+        raise PromptError(f"point_labels: got {', '.join(map(str, wrong[:5]))}, expected 1 (object) or 0 (not)")
     return xy, label
 
 
@@ -147,13 +153,24 @@ def _repeat(array: Array, batch: int) -> Array:
     return np.broadcast_to(array, (batch, *array.shape[1:]))
 
 
+def _in_model_frame(coords: Array, original_hw: tuple[int, int], image_size: int) -> Float32:
+    """As `to_model_frame`; what was finite may not be after an image was enlarged."""
+    with np.errstate(over="ignore"):
+        scaled = to_model_frame(coords, original_hw, image_size)
+    if not np.isfinite(scaled).all():
+        raise PromptError("coordinates: beyond float32 once scaled to the model's frame; expected pixels of the image")
+    return scaled
+
+
 def _finite(name: str, values: ArrayLike) -> Array:
     try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as e:
+        given = np.asarray(values)
+    except (TypeError, ValueError, OverflowError, RecursionError) as e:
         raise PromptError(f"{name}: not numbers ({e})") from e
+    if given.dtype.kind not in _NUMBERS:
+        raise PromptError(f"{name}: got values of type {given.dtype}, expected real numbers (float, int)")
     with np.errstate(over="ignore"):
-        finite = np.isfinite(array.astype(np.float32)).all()
+        finite = np.isfinite(given.astype(np.float32)).all()
     if not finite:
         raise PromptError(f"{name}: NaN, infinity, or a number beyond float32 in it")
-    return array
+    return given.astype(np.float64)

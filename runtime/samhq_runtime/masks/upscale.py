@@ -21,6 +21,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _BLOCK = 64  # output pixels along an axis: products so small that no BLAS library wakes threads for them
+_BLOCKS = 4096  # of an axis at most; only sides beyond 262,144 pixels have larger blocks for it
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class _Band:
     targets: slice
     sources: slice
     weights: Float64
+
+    def counted_from(self, start: int) -> _Band:
+        """The same for inputs of which the first `start` are left out."""
+        return _Band(self.targets, slice(self.sources.start - start, self.sources.stop - start), self.weights)
 
 
 def upscale(low_res_logits: Float32, original_hw: tuple[int, int], image_size: int) -> Float32:
@@ -54,30 +59,59 @@ def _upscale(low_res_logits: Float32, image_size: int, out: Array, write: Callab
     crop = fit_longest_side((height, width), image_size)
     rows = _bands(side, image_size, crop[0], height)
     columns = _bands(side, image_size, crop[1], width)
+    used = slice(columns[0].sources.start, columns[-1].sources.stop)  # narrow pictures leave most columns out
+    columns = tuple(column.counted_from(used.start) for column in columns)
     for logits, mask in zip(low_res_logits.reshape(-1, side, side), out.reshape(-1, height, width), strict=True):
         for row in rows:
-            tall = row.weights @ logits[row.sources]
+            tall = row.weights @ logits[row.sources, used]
             for column in columns:
                 write(mask[row.targets, column.targets], tall[:, column.sources] @ column.weights.T)
 
 
 @lru_cache(maxsize=16)
 def _bands(low_res: int, image_size: int, crop: int, size: int) -> tuple[_Band, ...]:
-    """The (size, low_res) matrix low_res -> image_size, cropped to `crop`, -> size, in blocks of its rows."""
-    matrix = _bilinear(_bilinear(np.eye(low_res), image_size)[:crop], size)
-    bands = []
-    for start in range(0, size, _BLOCK):
-        block = matrix[start : start + _BLOCK]
-        used = np.flatnonzero(block.any(axis=0))
-        sources = slice(int(used[0]), int(used[-1]) + 1)
-        bands.append(_Band(slice(start, start + len(block)), sources, block[:, sources].copy()))
-    return tuple(bands)
+    """The (size, low_res) matrix low_res -> image_size, cropped to `crop`, -> size, in blocks of its rows.
+
+    The whole matrix is never there: a picture may be millions of pixels long, and a block needs a few columns.
+    """
+    block = max(_BLOCK, -(-size // _BLOCKS))
+    return tuple(
+        _band(low_res, image_size, crop, size, slice(start, min(start + block, size)))
+        for start in range(0, size, block)
+    )
 
 
-def _bilinear(x: Float64, size: int) -> Float64:
-    """(N, C) -> (size, C) as `F.interpolate(mode="bilinear", align_corners=False)` does along one axis."""
-    centres = np.maximum((np.arange(size) + 0.5) * (len(x) / size) - 0.5, 0)
-    left = np.minimum(centres.astype(np.int64), len(x) - 1)
-    right = np.minimum(left + 1, len(x) - 1)
-    fraction = (centres - left)[:, None]
-    return (1 - fraction) * x[left] + fraction * x[right]
+def _band(low_res: int, image_size: int, crop: int, size: int, targets: slice) -> _Band:
+    to_size = _neighbours(np.arange(targets.start, targets.stop), crop, size)
+    frame = slice(int(to_size.left[0]), int(to_size.right[-1]) + 1)  # of the model frame: both ends only grow
+    to_frame = _neighbours(np.arange(frame.start, frame.stop), low_res, image_size)
+    first, last = int(to_frame.left[0]), int(to_frame.right[-1])
+    rows = to_size.shifted(frame.start).mix(to_frame.shifted(first).mix(np.eye(last + 1 - first)))
+    used = np.flatnonzero(rows.any(axis=0))
+    start, stop = int(used[0]), int(used[-1]) + 1
+    return _Band(targets, slice(first + start, first + stop), rows[:, start:stop].copy())
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """The two positions of an axis that each target lies between, and how far it is from the left one."""
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    fraction: Float64
+
+    def shifted(self, start: int) -> _Neighbours:
+        """The same, counted from `start`."""
+        return _Neighbours(self.left - start, self.right - start, self.fraction)
+
+    def mix(self, x: Float64) -> Float64:
+        """(positions, C) -> (targets, C)."""
+        fraction = self.fraction[:, None]
+        return (1 - fraction) * x[self.left] + fraction * x[self.right]
+
+
+def _neighbours(targets: NDArray[np.int64], source: int, size: int) -> _Neighbours:
+    """Of some of `size` targets, as `F.interpolate(mode="bilinear", align_corners=False)` makes them of `source`."""
+    centres = np.maximum((targets + 0.5) * (source / size) - 0.5, 0)
+    left = np.minimum(centres.astype(np.int64), source - 1)
+    return _Neighbours(left, np.minimum(left + 1, source - 1), centres - left)
