@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .bundle import Bundle, load_bundle
 from .contract import Array
-from .errors import PromptError
+from .errors import ConfigError, PromptError
 from .frames.geometry import preprocess, require_image
 from .frames.prompts import Prompts, encode_prompts
 from .hq_token import read_hq_token, require_hq_token
@@ -64,6 +64,8 @@ class Predictor:
             prompts_per_call: more prompts than these are decoded in groups, which bounds memory: about 0.1 GB a prompt
                 for 1024-pixel models.
         """
+        if prompts_per_call < 1:
+            raise ConfigError(f"prompts_per_call: got {prompts_per_call}, expected at least 1")
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         self._sizes = self.bundle.manifest.sizes
         if hq_token is not None:
@@ -133,7 +135,7 @@ class Predictor:
             `multimask_output` of a plain SAM: 3 in the place of 1.
 
         Raises:
-            PromptError: no image set, a prompt that is malformed or not finite, one so far from the image that the model
+            PromptError: no image set, a prompt that is malformed, not finite or so far from the image that the model
                 answers NaN, or `hq_token_only` of a plain SAM.
         """
         if self._image is None:

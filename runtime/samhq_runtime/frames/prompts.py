@@ -168,7 +168,7 @@ def _finite(name: str, values: ArrayLike) -> Array:
     except (TypeError, ValueError, OverflowError, RecursionError) as e:
         raise PromptError(f"{name}: not numbers ({e})") from e
     if given.dtype.kind not in _NUMBERS:
-        raise PromptError(f"{name}: got values of type {given.dtype}, expected real numbers (float, int)")
+        raise PromptError(f"{name}: not numbers (got values of type {given.dtype}, expected float or int)")
     with np.errstate(over="ignore"):
         finite = np.isfinite(given.astype(np.float32)).all()
     if not finite:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..contract import GraphSpec
-from ..errors import BackendUnavailable
+from ..errors import BackendUnavailable, ConfigError
 from .protocol import ProviderOptions, Session
 from .providers import OPENVINO
+
+MAX_THREADS = 1024  # backends crash, instead of saying so, when they cannot start their threads
 
 
 def open_session(
@@ -26,9 +28,11 @@ def open_session(
         spec: the IO contract the file must fulfil.
         providers: execution providers in order of preference (`cpu`, `cuda`, `tensorrt`, `rtx`); each must be
             available, and none but these is used. Or `openvino[:DEVICE][:PRECISION]` alone.
-        threads: CPU threads inside one operator; 0 means one per physical core.
+        threads: CPU threads inside one operator; 0 means one per physical core, MAX_THREADS is the most.
         provider_options: options of those providers, as ONNX Runtime calls them.
     """
+    if not 0 <= threads <= MAX_THREADS:
+        raise ConfigError(f"threads: got {threads}, expected 0 (one per physical core) to {MAX_THREADS}")
     if path.suffix != ".onnx":
         raise BackendUnavailable(f"{path.name}: no backend for {path.suffix!r}; expected .onnx")
     if any(name.partition(":")[0] == OPENVINO for name in providers):

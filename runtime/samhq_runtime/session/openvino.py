@@ -12,7 +12,7 @@ import numpy as np
 
 from ..contract import Array, GraphSpec, TensorSpec
 from ..errors import BackendUnavailable, BundleError, ConfigError, ContractError
-from .protocol import ProviderOptions, Tensor
+from .protocol import ProviderOptions, Tensor, closed
 from .providers import require_chosen
 
 try:
@@ -83,6 +83,8 @@ class OpenVinoSession:
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
 
     def __call__(self, feeds: Mapping[str, Tensor]) -> dict[str, Array]:
+        if self._model is None:
+            raise closed(self.spec)
         self.spec.check_feeds(feeds)
         arrays = {name: np.ascontiguousarray(np.asarray(tensor)) for name, tensor in feeds.items()}
         if not self._one_by_one:

@@ -14,7 +14,7 @@ import numpy as np
 from ..contract import Array, GraphSpec, TensorSpec
 from ..errors import BackendUnavailable, BundleError, ContractError
 from .ort_providers import PROVIDERS, device_id_of, options_of, require_known
-from .protocol import ProviderOptions, Tensor
+from .protocol import ProviderOptions, Tensor, closed
 from .providers import require_chosen
 
 try:
@@ -60,6 +60,7 @@ class OrtSession:
         self._require_contract(path)
 
     def __call__(self, feeds: Mapping[str, Tensor]) -> dict[str, Array]:
+        self._require_open()
         self.spec.check_feeds(feeds)
         if not any(isinstance(tensor, OrtTensor) for tensor in feeds.values()):
             names = [output.name for output in self.spec.outputs]
@@ -71,6 +72,7 @@ class OrtSession:
     def keep(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self._place is None:
             return {**self(feeds)}
+        self._require_open()
         self.spec.check_feeds(feeds)
         values = self._run_bound(feeds, *self._place)
         kept = zip(self.spec.outputs, values, strict=True)
@@ -86,6 +88,10 @@ class OrtSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _require_open(self) -> None:
+        if self._session is None:
+            raise closed(self.spec)
 
     def _run_bound(self, feeds: Mapping[str, Tensor], device: str, device_id: int) -> list[Any]:
         """Run with every output left on `device`; inputs that are on this session's device stay there."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from ..contract import Array, GraphSpec
+from ..errors import ConfigError
 
 ProviderOptions = Mapping[str, Mapping[str, str]]  # provider -> option -> value
 
@@ -52,3 +53,8 @@ class Session(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def closed(spec: GraphSpec) -> ConfigError:
+    """The error for a call of a session after `close`."""
+    return ConfigError(f"{spec.name}: this session is closed; open the bundle again")

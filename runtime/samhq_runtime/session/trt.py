@@ -29,7 +29,7 @@ from ..nvidia.messages import messages_of
 from ..nvidia.rebuild import rebuild_command
 from .cuda import CudaTensor, Device
 from .lanes import GraphCapture, Lane
-from .protocol import Tensor
+from .protocol import Tensor, closed
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64"}
 _FIXED_SHAPE = {"images"}  # graphs whose only dynamic size is this one repeat the same shapes: worth a CUDA graph
@@ -126,7 +126,7 @@ class TrtSession:
     @property
     def _engine(self) -> Engine:
         if self._shared is None:
-            raise ConfigError(f"{self.spec.name}: this session is closed; open the bundle again")
+            raise closed(self.spec)
         return self._shared
 
     def _run(self, feeds: Mapping[str, Tensor], *, keep: bool) -> dict[str, Any]:
