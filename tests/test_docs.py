@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from benchmarks.registry import BENCHMARKS
+from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.cli import build_parser as export_parser
+from samhq_exporter.precision.policy import PRECISIONS
+from samhq_exporter.weights.released import RELEASES
 from samhq_runtime.cli import build_parser as runtime_parser
 from samhq_runtime.contract import ModelSizes, image_encoder_spec, mask_decoder_spec
+from samhq_runtime.session.ort_providers import PROVIDERS
 from tests.test_imports import MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
@@ -125,6 +131,41 @@ def test_architecture_page_has_the_rooms_and_what_they_import(package: str) -> N
     rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", section.partition("\n### ")[0], flags=re.MULTILINE)
     rooms = {room: row for room, row in MAY_IMPORT.items() if room.startswith(f"{package}.") and "__" not in room}
     assert [(f"{package}.{room}", row.strip(" `")) for room, row in rows] == list(rooms.items())
+
+
+def subcommands() -> set[str]:
+    (action,) = (a for a in runtime_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return set(action.choices)
+
+
+@pytest.mark.parametrize(
+    ("page", "pattern", "names"),
+    [
+        ("README.md", r"samhq (\w+)", subcommands()),
+        ("README.md", r"`(\w+)`", PRECISIONS),
+        ("docs/precision.md", r"(?<=\| )(\w+)(?= \|)", PRECISIONS),
+        ("docs/predict.md", r"`(\w+)`", PROVIDERS),
+        ("docs/checkpoints.md", r"`(\w+)`", {*VARIANTS, *RELEASES} - {"demo"}),
+        ("docs/architecture.md", r"`(\w+)`", VARIANTS),
+    ],
+)
+def test_page_names_every_one(page: str, pattern: str, names: Collection[str]) -> None:
+    """What was added to a table of the code is in the docs too."""
+    missing = set(names) - set(re.findall(pattern, (ROOT / page).read_text(encoding="utf-8")))
+    assert not missing
+
+
+def test_install_page_names_every_extra() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads pyproject.toml")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    rows = re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "install.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(extras)
+
+
+@each_page
+def test_named_benchmarks_exist(page: Path) -> None:
+    names = re.findall(r"python -m benchmarks ([a-z]\w+)", page.read_text(encoding="utf-8"))
+    assert set(names) <= {*BENCHMARKS, "tables"}
 
 
 def test_bundle_page_has_the_contract() -> None:

@@ -35,6 +35,11 @@ OVERFLOWING = 2.0**16  # exact; weights of the demo model stay below 65504, what
 GATES = {"fp16": (min, 0.99), "bf16": (min, 0.97), "int8": (mean, 0.97)}
 
 
+def test_every_precision_has_a_gate() -> None:
+    """float32's masks are held to the official package's in `test_official_parity.py`."""
+    assert {"fp32", *GATES} == set(PRECISIONS)
+
+
 @pytest.fixture(scope="module", params=GATES)
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     if request.param == "fp16":
