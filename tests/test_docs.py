@@ -29,6 +29,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 FOLDERS = ("benchmarks", "deploy", "docs", "exporter", "runtime", "tests")
 SOURCES = (".py", ".md", ".hpp", ".cpp", ".h", ".c")
 ELSEWHERE = {"samhq/1/model.py"}  # in a Triton repository
+ROOMS = [init.parent for init in sorted(ROOT.glob("*/samhq_*/*/__init__.py"))]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -131,6 +132,12 @@ def test_architecture_page_has_the_rooms_and_what_they_import(package: str) -> N
     rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", section.partition("\n### ")[0], flags=re.MULTILINE)
     rooms = {room: row for room, row in MAY_IMPORT.items() if room.startswith(f"{package}.") and "__" not in room}
     assert [(f"{package}.{room}", row.strip(" `")) for room, row in rows] == list(rooms.items())
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_room_says_what_enters_and_leaves(room: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+    assert re.search(r"^In: .*Out: .*[Ii]mports ", docstring or "", flags=re.MULTILINE | re.DOTALL)
 
 
 def subcommands() -> set[str]:

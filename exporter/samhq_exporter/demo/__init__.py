@@ -1,1 +1,5 @@
-"""A small SAM-HQ model for tests and first steps, the scenes it was trained on and the script that trained it."""
+"""A small SAM-HQ model for tests and first steps: its weights, the script that trained it, and how good it is.
+
+In: scenes. Out: `sam_hq_demo.safetensors` and `results.json`. Imports model, scenes, weights, verification and the
+runtime; nothing that exports imports this room.
+"""

@@ -1,4 +1,7 @@
-"""Graph passes: functions `ir.Model -> None` with stated pre- and postconditions, one per file."""
+"""Graph passes: functions that change an `ir.Model` in place, with stated pre- and postconditions, one per file.
+
+In: a graph. Out: the same graph, rewritten, or GraphError. Imports the contract alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The subcommands of `samhq`, one file each: argv in, the library called, tables on stdout.
+"""The subcommands of `samhq`, one file each.
 
-A file adds its parser in `add_command` and imports what it runs when it runs. Nothing of the library imports this room.
+In: argv. Out: a call of the library, its results on stdout, an exit code. Imports every other room, when a command
+runs; only `cli`, and the exporter's, import this one.
 """

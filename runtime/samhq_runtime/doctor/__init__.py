@@ -1,6 +1,8 @@
 """What is installed, which providers really run, what is known not to work together, and what to do about it.
 
 Everything that could crash or hang (drivers, providers) runs in child processes with a time limit. Needs numpy alone.
+
+In: this machine, and a bundle if one is asked about. Out: a `Report`. Imports manifest, nvidia, session and engine.
 """
 
 from __future__ import annotations

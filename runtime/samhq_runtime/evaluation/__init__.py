@@ -1,4 +1,7 @@
-"""How good are a bundle's masks? IoU and boundary IoU against the truth of a dataset, several bundles side by side."""
+"""How good are a bundle's masks? IoU and boundary IoU against the truth of a dataset, several bundles side by side.
+
+In: bundles and a dataset with true masks. Out: a `Report`, records and pictures. Imports bundle, predictor and masks.
+"""
 
 from .metrics import boundary_iou, iou
 from .report import Report

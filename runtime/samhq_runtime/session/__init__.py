@@ -9,6 +9,9 @@ Two ways to run, the same for every backend:
 
 When a call returns its results are complete: no stream, event or lock is left for the caller. Every session may be
 called from several threads at once.
+
+In: a graph or an engine, and the contract it must fulfil. Out: a `Session`. Imports contract, manifest and nvidia;
+never engine, which builds what is run here.
 """
 
 from .open import open_session
