@@ -9,7 +9,7 @@ prompt, `multimask_output`, and for SAM-HQ `hq_token_only`. References and promp
 Masks are compared twice: with the official ones, and with the official low-resolution logits upscaled in float64. The
 packages upscale in float32, where PyTorch's bilinear weights round to 1e-5 of the logits' range, ten times the error of
 all the rest; a mask of random weights has pixels closer to zero than that. The second figure has to meet the tolerance.
---resume keeps rows of the same weights and library versions.
+--resume keeps rows of the same weights and library versions, and all that was not asked for.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace, record: Record) -> None:
-    known = valid_rows(record.content)
+    known, valid = rows_of(record.content), valid_rows(record.content)
     asked = [case for case in CASES if case.variant in options.variants and case.fusion in options.fusions]
-    for case in (case for case in asked if options.again or case not in known):
+    for case in (case for case in asked if options.again or case not in valid):
         with tempfile.TemporaryDirectory() as folder:
             known[case] = parity(case, Path(folder))
         print(case, known[case], file=sys.stderr)
