@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
+
+from samhq_runtime.errors import SamHqError
 
 from .pages import ROOT, require_markers, write_between_markers
 from .recording import caption, open_record, read_record
@@ -20,7 +21,8 @@ python -m benchmarks tables [NAME...]   write the tables of the docs anew, from 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("--list", "--help", "-h"):
+    help_wanted = {"--help", "-h"} & set(arguments[:2]) and arguments[0] not in BENCHMARKS
+    if not arguments or arguments[0] == "--list" or help_wanted:
         print(f"{_USAGE}\n\n{list_table(linked=False)}")
     elif arguments[0] == "tables":
         write_tables(arguments[1:])
@@ -92,5 +94,10 @@ def _parse(benchmark: Benchmark, module: Measurement, argv: Sequence[str]) -> ar
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
+    try:
         main()
+    except SamHqError as e:
+        raise SystemExit(f"error: {e}") from None
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was recorded is kept, and --resume goes on with it", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -67,7 +67,10 @@ def open_record(path: Path, *, resume: bool, overwrite: bool, libraries: Sequenc
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise SystemExit(f"{path}: expected the JSON file of a benchmark; {e}") from None
 
 
 def describe_run(libraries: Sequence[str]) -> dict[str, Any]:
