@@ -60,9 +60,11 @@ MAY_IMPORT = {
     "runtime.errors runtime.contract runtime.files runtime.manifest runtime.frames runtime.nvidia runtime.bundle "
     "runtime.engine runtime.hq_token runtime.triton",
     "exporter": "config pipeline",
-    "exporter.demo": "architecture model scenes weights verification runtime.contract runtime.files runtime.frames "
-    "runtime.masks runtime.bundle runtime.predictor runtime.evaluation",
-    "exporter.cli": "weights precision config pipeline runtime.tables runtime.commands",
+    "exporter.training": "architecture model weights config runtime.errors runtime.contract runtime.files "
+    "runtime.frames runtime.evaluation",
+    "exporter.demo": "architecture model scenes weights verification training runtime.contract runtime.files "
+    "runtime.frames runtime.masks runtime.bundle runtime.predictor runtime.evaluation",
+    "exporter.cli": "weights precision config pipeline training runtime.tables runtime.commands",
     "exporter.__main__": "cli",
 }
 PACKAGES = {"runtime": samhq_runtime, "exporter": samhq_exporter}

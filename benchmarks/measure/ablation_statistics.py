@@ -13,8 +13,13 @@ from samhq_runtime.tables import format_table
 
 CONFIDENCE = 0.95
 METRICS = {"mean_iou": "mIoU", "mean_boundary_iou": "mBIoU"}
-# Pairs of the published order.
-PAIRS = (("hadamard", "independent"), ("hadamard", "sum"), ("sum", "independent"))
+# Pairs of the published order, then of the product from the start of the sum.
+PAIRS = (
+    ("hadamard", "independent"),
+    ("hadamard", "sum"),
+    ("sum", "independent"),
+    ("hadamard, start of sum", "sum"),
+)
 _INTEGRATION_STEPS = 400_000
 
 Run = Mapping[str, Any]
@@ -37,35 +42,59 @@ def interval(values: Sequence[float]) -> dict[str, float]:
 
 
 def means(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """One row per fusion, source (torch or a bundle), prompt, output and metric."""
+    """One row per variant, source (torch or a bundle), prompt, output and metric."""
     rows = []
-    for fusion in _fusions(runs):
-        for column in _columns(runs[0]["scores"]):
-            rows.append({"token_fusion": fusion, **_named(column), **interval(_values(runs, fusion, column))})
+    for variant, of_it in _by_variant(runs).items():
+        for column in _columns(of_it[0]["scores"]):
+            rows.append({"variant": variant, **_named(column), **interval(_values(of_it, column))})
     return rows
 
 
 def differences(runs: Sequence[Run], plain: Mapping[str, Scores]) -> list[dict[str, Any]]:
-    """`of` minus `from` in the same seed: between fusions, and each fusion against SAM's masks without HQ.
+    """`of` minus `from` in the same seed: between variants, and each variant against SAM's masks without HQ.
 
     `plain` holds the scores of the frozen SAM by source.
     """
+    variants = _by_variant(runs)
     rows = []
-    for source, prompt, output, metric in _columns(runs[0]["scores"]):
-        column = (source, prompt, output, metric)
-        values = {fusion: np.array(_values(runs, fusion, column)) for fusion in _fusions(runs)}
+    for column in dict.fromkeys(column for run in runs for column in _columns(run["scores"])):
+        source, prompt, output, metric = column
         if output == "sam_only":
             continue
+        measured = {name: of_it for name, of_it in variants.items() if source in of_it[0]["scores"]}
+        values = {name: np.array(_values(of_it, column)) for name, of_it in measured.items()}
         pairs = [(of, base, values[of] - values[base]) for of, base in PAIRS if {of, base} <= values.keys()]
         if output == "sam_and_hq":
             bare = plain[source][prompt]["sam_only"][metric]
-            pairs += [(fusion, "plain_sam", value - bare) for fusion, value in values.items()]
+            pairs += [(name, "plain_sam", value - bare) for name, value in values.items()]
         if (source, output) == ("torch", "sam_and_hq"):
-            for fusion, value in values.items():
-                own = _values(runs, fusion, (source, prompt, "sam_only", metric))
-                pairs.append((fusion, "sam_only", value - np.array(own)))
+            own = (source, prompt, "sam_only", metric)
+            pairs += [
+                (name, "sam_only", value - np.array(_values(measured[name], own))) for name, value in values.items()
+            ]
         rows += [{"of": of, "from": base, **_named(column), **interval(list(d))} for of, base, d in pairs]
     return rows
+
+
+def curve_means(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """mIoU of the released output by variant, prompt and step: `mean`, `min` and `max` over the seeds."""
+    rows = []
+    for variant, of_it in _by_variant(runs).items():
+        for points in zip(*(run["curve"] for run in of_it), strict=True):
+            for prompt in (name for name in points[0] if name != "step"):
+                values = [point[prompt] for point in points]
+                spread = {"mean": mean(values), "min": min(values), "max": max(values)}
+                rows.append({"variant": variant, "prompt": prompt, "step": points[0]["step"], **spread})
+    return rows
+
+
+def curve_table(curves: Sequence[Mapping[str, Any]]) -> str:
+    """Means over the seeds in points, a row per step, a column per variant and prompt."""
+    columns = list(dict.fromkeys((row["prompt"], row["variant"]) for row in curves))
+    cells = {(row["prompt"], row["variant"], row["step"]): f"{100 * row['mean']:.1f}" for row in curves}
+    steps = sorted({row["step"] for row in curves})
+    rows = [(str(step), *(cells[prompt, variant, step] for prompt, variant in columns)) for step in steps]
+    return format_table(("steps", *(f"{prompt}: {variant}" for prompt, variant in columns)), rows)
 
 
 def report(results: Mapping[str, Any]) -> str:
@@ -79,9 +108,9 @@ def _of_prompt(results: Mapping[str, Any], prompt: str) -> Iterator[str]:
         ("SAM without HQ", source, "", *(f"{100 * scores[prompt]['sam_only'][metric]:.2f}" for metric in METRICS))
         for source, scores in results["plain_sam"].items()
     ]
-    for key, cells in _grouped(results["means"], prompt, ("token_fusion", "source", "output")).items():
+    for key, cells in _grouped(results["means"], prompt, ("variant", "source", "output")).items():
         rows.append((*key, *(_plus_minus(cells[metric]) for metric in METRICS)))
-    table = format_table(("token fusion", "run by", "output", *metrics), rows)
+    table = format_table(("HQ token", "run by", "output", *metrics), rows)
     yield f"{prompt} prompts, mean over {len(results['seeds'])} seeds\n\n{table}"
     rows = []
     for (of, base, source, output), cells in _grouped(
@@ -126,12 +155,15 @@ def _named(column: Column) -> dict[str, str]:
     return dict(zip(("source", "prompt", "output", "metric"), column, strict=True))
 
 
-def _fusions(runs: Sequence[Run]) -> list[str]:
-    return list(dict.fromkeys(run["token_fusion"] for run in runs))
+def _by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of each variant, in the order of their seeds."""
+    variants: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run["seed"]):
+        variants.setdefault(run["variant"], []).append(run)
+    return variants
 
 
-def _values(runs: Sequence[Run], fusion: str, column: Column) -> list[float]:
-    """One value per seed, in the order of the seeds."""
+def _values(runs: Sequence[Run], column: Column) -> list[float]:
+    """One value per seed."""
     source, prompt, output, metric = column
-    chosen = sorted((run for run in runs if run["token_fusion"] == fusion), key=lambda run: run["seed"])
-    return [run["scores"][source][prompt][output][metric] for run in chosen]
+    return [run["scores"][source][prompt][output][metric] for run in runs]

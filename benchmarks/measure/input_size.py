@@ -22,9 +22,10 @@ from torch import Tensor
 
 from benchmarks.recording import Record
 from samhq_exporter.config import DEMO_CHECKPOINT, ExportConfig
-from samhq_exporter.demo.evaluate import held_out_seeds, score
+from samhq_exporter.demo.evaluate import held_out_seeds
 from samhq_exporter.pipeline import export_bundle
 from samhq_exporter.scenes.drawing import Scene, draw_scene
+from samhq_exporter.training.evaluate import score
 from samhq_runtime import Predictor
 from samhq_runtime.files import sha256_of
 from samhq_runtime.masks.box import box_of

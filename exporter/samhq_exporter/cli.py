@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from samhq_runtime.tables import format_table
 
 from .config import ENGINE_TARGETS, TOKEN_FUSION_NAMES, ExportConfig
 from .precision.policy import CLIPPING_RULES, PRECISIONS
+from .training import command as train_hq
 from .weights.released import RELEASES
 
 if TYPE_CHECKING:
@@ -27,9 +29,13 @@ INSTALL_HINT = "pip install 'samhq-export[export,cpu]'"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 on success, 1 after an error message, 130 after Ctrl-C."""
-    options = vars(build_parser().parse_args(argv))
-    report = options.pop("precision_report")
-    return run_command(lambda: _export(ExportConfig(**options), report=report), install_hint=INSTALL_HINT)
+    options = build_parser().parse_args(argv)
+    if options.command == train_hq.NAME:
+        return run_command(lambda: train_hq.run(options), install_hint=train_hq.INSTALL_HINT)
+    chosen = {field.name: getattr(options, field.name) for field in fields(ExportConfig)}
+    return run_command(
+        lambda: _export(ExportConfig(**chosen), report=options.precision_report), install_hint=INSTALL_HINT
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,6 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--triton", type=Path, metavar="REPOSITORY", help="also write Triton models, as `samhq triton` does"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle, and Triton models")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="other commands")
+    train_hq.add_command(commands)
     return parser
 
 

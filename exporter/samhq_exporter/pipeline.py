@@ -20,7 +20,7 @@ from samhq_runtime.bundle.files import file_entries
 from samhq_runtime.bundle.reference import REFERENCE_NAME
 from samhq_runtime.contract import ModelSizes, image_encoder_spec, mask_decoder_spec
 from samhq_runtime.engine import FLAVOURS, BuiltEngine, Progress, build_engines, no_progress
-from samhq_runtime.errors import BackendUnavailable, ConfigError, interrupted
+from samhq_runtime.errors import ConfigError, interrupted
 from samhq_runtime.files import sha256_of
 from samhq_runtime.frames.image_files import read_image
 from samhq_runtime.hq_token import read_hq_token
@@ -36,14 +36,14 @@ from .config import DEMO_CHECKPOINT, ExportConfig
 from .precision.calibration import calibration_set
 from .precision.policy import EMBEDDINGS_DTYPE, TABLE
 from .precision.typed import Report, Step, TypedGraph, Wish, typed_graphs
-from .scenes.sample import central_boxes, default_scene
+from .scenes.sample import central_boxes, default_scene, preview_scene
 from .tracing.modules import graphs_of, model_sizes
 from .tracing.trace import OPSET
 from .verification.emulation import runnable
 from .verification.preview import write_preview
 from .verification.verify import ParityReport, require_parity, verify
 from .weights.checkpoint import Checkpoint, checkpoint_of_model, load_checkpoint
-from .weights.released import release_of
+from .weights.fetching import fetched
 
 MASK_THRESHOLD = 0.0
 _TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
@@ -85,7 +85,7 @@ def export_bundle(
     output = config.output_folder
     triton = _require_possible(config)
     with staged(output, overwrite=config.overwrite) as folder:
-        source = _fetched(config.checkpoint, step) if model is None else model
+        source = fetched(config.checkpoint, step) if model is None else model
         with step("load checkpoint"):
             checkpoint = _load(config, source)
         graphs = _typed_graphs(config, checkpoint, folder, step, report)
@@ -147,24 +147,9 @@ def _verified(bundle: Bundle, checkpoint: Checkpoint, config: ExportConfig, step
                 parity = verify(here, checkpoint.sam, image, boxes)
             require_parity(parity, config.precision)
         with step("draw preview"):
-            write_preview(here, image, boxes, bundle.path / "preview.png")
+            pictured = preview_scene() if config.image is None else (image, boxes)
+            write_preview(here, bundle.path / "preview.png", *pictured)
     return parity
-
-
-def _fetched(checkpoint: Path, step: Step) -> Path:
-    """The file of a released checkpoint's name; any other path as it is."""
-    release = release_of(checkpoint)
-    if release is None:
-        return checkpoint
-    try:
-        from .weights.download import fetch
-    except ModuleNotFoundError as e:
-        raise BackendUnavailable(
-            f"--checkpoint {checkpoint}: no such file, and to download that release {e.name} is missing: "
-            "pip install 'samhq-export[hub]'"
-        ) from e
-    with step(f"fetch {release.file} ({release.bytes / 1e6:.0f} MB) of {release.repository}"):
-        return fetch(release)
 
 
 def _load(config: ExportConfig, source: Path | nn.Module) -> Checkpoint:

@@ -115,6 +115,7 @@ class Predictor:
         *,
         multimask_output: bool = True,
         hq_token_only: bool = False,
+        sam_tokens_only: bool = False,
         return_logits: bool = False,
     ) -> tuple[Array, Float32, Float32]:
         """Masks of the current image.
@@ -128,6 +129,7 @@ class Predictor:
                 instead of its single-mask output; better for ambiguous prompts such as one point. The bundle of a
                 plain SAM returns all three.
             hq_token_only: the HQ token's mask alone, instead of its sum with SAM's.
+            sam_tokens_only: SAM's mask alone: what HQ started from.
             return_logits: float32 logits instead of booleans.
 
         Returns:
@@ -149,7 +151,13 @@ class Predictor:
             image_size=self._sizes.image_size,
             low_res_size=self._sizes.low_res_size,
         )
-        logits, iou = self._decode(prompts, multimask_output=multimask_output, hq_token_only=hq_token_only)
+        weights = mask_weights(
+            multimask_output=multimask_output,
+            hq_token_only=hq_token_only,
+            sam_tokens_only=sam_tokens_only,
+            token_masks=self._sizes.token_masks,
+        )
+        logits, iou = self._decode(prompts, weights, multimask_output=multimask_output)
         masks = self._upscale(logits, return_logits=return_logits)
         batched = any(p is not None and np.ndim(p) == n for p, n in ((point_coords, 3), (box, 2), (mask_input, 4)))
         return (masks, iou, logits) if batched else (masks[0], iou[0], logits[0])
@@ -174,9 +182,8 @@ class Predictor:
             return upscale(low_res_logits, original_hw, image_size)
         return upscale_masks(low_res_logits, original_hw, image_size, threshold=self.bundle.manifest.mask_threshold)
 
-    def _decode(self, prompts: Prompts, *, multimask_output: bool, hq_token_only: bool) -> tuple[Float32, Float32]:
+    def _decode(self, prompts: Prompts, weights: Float32, *, multimask_output: bool) -> tuple[Float32, Float32]:
         token_masks = self._sizes.token_masks
-        weights = mask_weights(multimask_output=multimask_output, hq_token_only=hq_token_only, token_masks=token_masks)
         groups = []
         for group in prompts.split(self._prompts_per_call):
             logits, iou = self._decode_group(group, weights)

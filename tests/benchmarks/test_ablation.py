@@ -7,16 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.__main__ import main
-from benchmarks.measure import ablation, ablation_statistics
+from benchmarks.measure import ablation_runs, ablation_statistics
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.demo.data import draw_samples
 from samhq_exporter.demo.evaluate import evaluate, held_out_seeds
 from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_runtime.bundle import Bundle
 
-_SHORT = {"hq-steps": 1, "scenes": 2, "held-out": 1, "batch": 1, "objects": 2}
+_SHORT = {
+    "hq-steps": 1,
+    "scenes": 2,
+    "held-out": 1,
+    "batch": 1,
+    "objects": 2,
+    "curve-every": 1,
+    "curve-scenes": 1,
+}
 
 
 @pytest.mark.parametrize(("degrees", "expected"), [(2, 4.303), (4, 2.776), (9, 2.262), (30, 2.042)])  # printed tables
@@ -24,10 +33,10 @@ def test_t_quantile(degrees: int, expected: float) -> None:
     assert ablation_statistics.t_quantile(degrees) == pytest.approx(expected, abs=6e-4)
 
 
-def run(fusion: str, seed: int, value: float) -> dict[str, Any]:
+def run(variant: str, seed: int, value: float) -> dict[str, Any]:
     metrics = {"mean_iou": value, "mean_boundary_iou": value - 0.1}
     outputs = {"sam_and_hq": metrics, "sam_only": {"mean_iou": 0.5, "mean_boundary_iou": 0.4}}
-    return {"token_fusion": fusion, "seed": seed, "scores": {"torch": {"box": outputs}}}
+    return {"variant": variant, "seed": seed, "scores": {"torch": {"box": outputs}}}
 
 
 def test_differences_are_paired_by_seed() -> None:
@@ -49,28 +58,39 @@ def test_differences_are_paired_by_seed() -> None:
 def test_bundle_scores_are_those_of_torch(demo_bundle: Bundle) -> None:
     samples = draw_samples(held_out_seeds(3), size=256, workers=1)
     torch_scores = evaluate(load_checkpoint(DEMO_CHECKPOINT).sam, samples)
-    bundle_scores = ablation.evaluate_bundle(demo_bundle.path, samples)
+    bundle_scores = ablation_runs.evaluate_bundle(demo_bundle.path, samples)
     assert bundle_scores.keys() == torch_scores.keys() == {"box", "point"}
     for prompt, by_output in bundle_scores.items():
         for metric, value in by_output["sam_and_hq"].items():
             assert value == pytest.approx(torch_scores[prompt]["sam_and_hq"][metric], abs=2e-4), prompt
 
 
-def test_finished_runs_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starts_of_the_tokens() -> None:
+    """The token that enters the decoder: N(0, 1), or SAM's with the same noise, scaled by SAM's for the product."""
+    models = ablation_runs.start(load_checkpoint(DEMO_CHECKPOINT).sam, seed=0)
+    decoders = {variant: sam.mask_decoder for variant, sam in models.items()}
+    sam_token = decoders["sum"].mask_tokens.weight[:1]
+    entering = {v: models[v].token_fusion(sam_token, decoder.hq_token.weight) for v, decoder in decoders.items()}
+    for variant in ablation_runs.COMMON_START:
+        torch.testing.assert_close(entering[variant], entering["sum"], rtol=1e-4, atol=1e-5)
+    noise = entering["independent"]
+    torch.testing.assert_close(entering["sum"], sam_token + 0.1 * noise)
+    torch.testing.assert_close(entering["hadamard"], sam_token * (1 + 0.1 * noise))
+    for name, value in models["sum"].state_dict().items():
+        assert "hq_token" in name or all(torch.equal(sam.state_dict()[name], value) for sam in models.values()), name
+
+
+def test_finished_seeds_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["ablation", *(f"--{name}={value}" for name, value in _SHORT.items())]
     options += ["--work", str(tmp_path / "work"), "--output", str(tmp_path / "results.json"), "--precisions"]
-    main([*options, "--token-fusions", "sum", "hadamard"])
+    main(options)
     first = json.loads((tmp_path / "results.json").read_text())
-    assert len(first["runs"]) == 10
+    assert len(first["trained"]) == 5 * len(ablation_runs.FUSION_OF)
+    assert {row["step"] for row in first["curves"]} == {1}
 
-    trained = []
-    train_hq = ablation.train_hq
-    monkeypatch.setattr(ablation, "train_hq", lambda *args: trained.append((args[1], args[3].seed)) or train_hq(*args))
+    monkeypatch.setattr(ablation_runs, "hq_training", lambda *args: pytest.fail("trained again"))
     main([*options, "--resume"])
-    again = json.loads((tmp_path / "results.json").read_text())
-    assert trained == [(["independent"], seed) for seed in range(5)]
-    assert len(again["runs"]) == 15
-    assert all(run in again["runs"] for run in first["runs"])
+    assert json.loads((tmp_path / "results.json").read_text())["trained"] == first["trained"]
     with pytest.raises(SystemExit, match="another --work"):
         main([*options, "--hq-steps=2", "--overwrite"])
 
@@ -83,19 +103,20 @@ def test_too_few_seeds(tmp_path: Path) -> None:
 
 
 def test_bundle_of_the_frozen_sam() -> None:
-    plain = ablation.plain_sam(load_checkpoint(DEMO_CHECKPOINT).sam_hq)
-    setting = ablation.Setting(
+    plain = ablation_runs.plain_sam(load_checkpoint(DEMO_CHECKPOINT).sam_hq)
+    setting = ablation_runs.Setting(
         sam=DEMO_CHECKPOINT,
         sam_sha256="",
         hq_steps=0,
         scenes=0,
         held_out=2,
+        curve_every=1,
+        curve_scenes=1,
         batch=1,
         objects=1,
         learning_rate=0.0,
-        precisions=("fp32",),
     )
-    scores = ablation._of_plain_sam(plain, setting)
+    scores = ablation_runs.of_plain_sam(plain, setting, ["fp32"])
     assert scores.keys() == {"torch", "onnx_fp32"}
     for prompt in ("box", "point"):
         expected = scores["torch"][prompt]["sam_only"]["mean_iou"]

@@ -162,6 +162,10 @@ def test_commands(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "none: plain SAM, no HQ part" in capsys.readouterr().out
     assert samhq([*predict, "--box", "20,20,150,200", "--hq-token-only"]) == 1
     assert "hq_token_only: the bundle is of a plain SAM" in capsys.readouterr().err
+    beside = tmp_path / "beside.png"
+    assert samhq([*predict, "--box", "20,20,150,200", "--compare-sam", str(beside)]) == 1
+    assert "--compare-sam: the bundle is of a plain SAM" in capsys.readouterr().err
+    assert not beside.exists()
 
 
 def test_in_memory(

@@ -1,29 +1,22 @@
-"""Mask quality on held-out scenes."""
+"""Mask quality on held-out scenes, and what HQ adds to it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from samhq_runtime.contract import NUM_SAM_TOKENS
-from samhq_runtime.evaluation import boundary_iou, iou
+from numpy.typing import NDArray
 
 from ..model import PlainSam, Sam
-from .data import Batch, Sample, collate
-from .prompts import Prompts, boxes, padding, points_in
+from ..training.data import Batch, Sample, collate
+from ..training.evaluate import Metrics, object_scores, output_names, summarise
+from ..training.prompts import Prompts, boxes, padding, points_in
 
 HELD_OUT_SEED = 1_000_000_000  # training seeds stay below
-SAM_AND_HQ = torch.tensor([[1.0, 0, 0, 0, 1]])  # the output of the released models
-SAM_ONLY = torch.tensor([[1.0, 0, 0, 0, 0]])
-HQ_ONLY = torch.tensor([[0.0, 0, 0, 0, 1]])
-OUTPUTS = {"sam_and_hq": SAM_AND_HQ, "sam_only": SAM_ONLY, "hq_only": HQ_ONLY}
 
 _IMAGES_AT_ONCE = 8
-
-Metrics = dict[str, float]
+_RESAMPLED = 10_000
 
 
 def held_out_seeds(count: int) -> range:
@@ -42,42 +35,30 @@ def held_out_prompts(samples: Sequence[Sample]) -> Iterator[tuple[Sequence[Sampl
 
 def evaluate(sam: PlainSam, samples: Sequence[Sample]) -> dict[str, dict[str, Metrics]]:
     """Metrics by prompt (`box`, `point`) and output (`sam_and_hq`, `sam_only`, `hq_only`; the second alone of SAM)."""
-    outputs = OUTPUTS if isinstance(sam, Sam) else {"sam_only": SAM_ONLY[:, :NUM_SAM_TOKENS]}
-    scores: dict[str, list[Tensor]] = {"box": [], "point": []}
-    sam.eval()
-    for _, batch, by_name in held_out_prompts(samples):
-        with torch.no_grad():
-            features = sam.encode_image(batch.images)
-        for name, prompts in by_name.items():
-            predicted = predict(sam, features, prompts, batch.image_index, torch.cat(list(outputs.values())))
-            scores[name].append(score(predicted > 0, batch.masks[:, None]))
-    return {name: summarise(torch.cat(parts), tuple(outputs)) for name, parts in scores.items()}
+    batches = ((batch, prompts) for _, batch, prompts in held_out_prompts(samples))
+    scores = object_scores(sam, batches)
+    return {name: summarise(values, output_names(sam)) for name, values in scores.items()}
 
 
-@torch.no_grad()
-def predict(
-    sam: PlainSam, features: Sequence[Tensor], prompts: Prompts, image_index: Tensor, weights: Tensor
-) -> Tensor:
-    """Logits at the input frame's resolution, (M,K,S,S) for K rows of `mask_weights`."""
-    no_mask = torch.zeros(1, 1, *(2 * [4 * sam.arch.embedding_size]))
-    args = [*features, prompts.coords, prompts.labels, no_mask, torch.zeros(1), image_index, weights]
-    logits, _ = sam.decode_masks(*args)
-    return F.interpolate(logits, size=sam.arch.image_size, mode="bilinear", align_corners=False)
+def gains(sam: Sam, samples: Sequence[Sample]) -> dict[str, dict[str, dict[str, float]]]:
+    """Of the released output over the SAM mask of the same decoder, by prompt and metric: `mean`, `low`, `high`.
 
-
-def score(predicted: Tensor, truth: Tensor) -> Tensor:
-    """(M,K,S,S) and (M,1,S,S) bool -> (M,K,2): IoU and boundary IoU, as `samhq eval` measures them."""
-    pairs = zip(predicted.numpy(), truth[:, 0].numpy(), strict=True)
-    scores = [[(iou(mask, true), boundary_iou(mask, true)) for mask in masks] for masks, true in pairs]
-    return torch.tensor(scores, dtype=torch.float32)
-
-
-def summarise(scores: Tensor, outputs: Sequence[str]) -> dict[str, Metrics]:
-    """(M,K,2) for K outputs -> means, and the spread of the IoU."""
+    Paired object by object; the 95 % interval is a percentile bootstrap over scenes, whose objects are not independent.
+    """
+    batches = ((batch, prompts) for _, batch, prompts in held_out_prompts(samples))
+    scene = np.repeat(np.arange(len(samples)), [len(sample.masks) for sample in samples])
+    counts = np.random.default_rng(0).multinomial(len(samples), np.full(len(samples), 1 / len(samples)), _RESAMPLED)
     summary = {}
-    for name, column in zip(outputs, scores.unbind(1), strict=True):
-        quantiles = column[:, 0].quantile(torch.tensor([0.0, 0.05, 0.25, 0.5]))
-        means = dict(zip(("mean_iou", "mean_boundary_iou"), column.mean(0).tolist(), strict=True))
-        spread = dict(zip(("min_iou", "p5_iou", "p25_iou", "median_iou"), quantiles.tolist(), strict=True))
-        summary[name] = {key: round(value, 5) for key, value in (means | spread).items()}
+    for name, scores in object_scores(sam, batches).items():
+        both, sam_only = (scores[:, output_names(sam).index(output)] for output in ("sam_and_hq", "sam_only"))
+        summary[name] = {
+            metric: _interval((both - sam_only)[:, column].numpy().astype(float), counts[:, scene])
+            for column, metric in enumerate(("iou", "boundary_iou"))
+        }
     return summary
+
+
+def _interval(values: NDArray[np.float64], weights: NDArray[np.int64]) -> dict[str, float]:
+    """Of the mean of `values` (M,), with `weights` (R,M): how often each is in the R resamples."""
+    low, high = np.quantile(weights @ values / weights.sum(axis=1), [0.025, 0.975])
+    return {"mean": round(values.mean(), 5), "low": round(float(low), 5), "high": round(float(high), 5)}

@@ -1,116 +1,149 @@
-"""Train the demo checkpoint: `python -m samhq_exporter.demo.train --output sam_hq_demo.safetensors`."""
+"""Train the demo checkpoint: `python -m samhq_exporter.demo.train --output run0/sam_hq_demo.safetensors`.
+
+Three stages, each of which leaves its weights beside the output: SAM on exact masks, the same SAM on coarse ones, HQ on
+exact ones with SAM frozen. A call that was stopped goes on where it was when it is repeated.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import time
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import pairwise
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from samhq_runtime.files import sha256_of
 
 from ..architecture import VARIANTS
-from ..model import TOKEN_FUSIONS, Sam
+from ..model import TOKEN_FUSIONS, PlainSam
+from ..training.data import Sample
+from ..training.hq_stage import fresh_hq, hq_training
+from ..training.optimiser import Schedule
+from ..training.progress import run_to_end
+from ..training.training import Training
 from ..weights.checkpoint import load_checkpoint, to_official_keys
-from .data import draw_samples
-from .evaluate import evaluate, held_out_seeds
-from .optimiser import Schedule
-from .stages import Report, train_hq, train_sam
+from .data import Scenes, draw_samples
+from .evaluate import evaluate, gains, held_out_seeds
+from .sam_stage import fresh_sam, sam_training
 
-_SAVE_EVERY = 200  # steps
-_STAGES = ("scenes", "sam", "hq")
+_SAVE_EVERY = 50  # steps
+_ARCH = VARIANTS["demo"]
 
 
-def save_checkpoint(sam: Sam, path: Path) -> None:
+def save_checkpoint(sam: PlainSam, path: Path) -> None:
     """Write the model under the official names, in half precision."""
     state = {key: value.half().contiguous() for key, value in to_official_keys(sam.state_dict()).items()}
-    save_file(state, path, metadata={"token_fusion": sam.fusion_mode})
+    partial_file = path.with_name(f"{path.name}.partial")
+    save_file(state, partial_file, metadata={"token_fusion": sam.fusion_mode})
+    partial_file.replace(path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     torch.set_num_threads(args.threads)
-    arch = VARIANTS["demo"]
-    hq_schedule = Schedule(args.hq_steps, args.batch, args.objects, args.learning_rate, args.seed)
-    sam_schedule = replace(hq_schedule, steps=args.sam_steps)
-
-    clock = [_clock()]
-    train_seeds = range(args.seed * args.images, (args.seed + 1) * args.images)
-    samples = draw_samples(train_seeds, size=arch.image_size, workers=args.threads)
-    held_out = draw_samples(held_out_seeds(args.held_out), size=arch.image_size, workers=args.threads)
-    clock.append(_clock())
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    sources: dict[str, Path] = {}
+    cpu_seconds: dict[str, int] = {}
     if args.sam_from is None:
-        sam = train_sam(arch, samples, sam_schedule, _progress("SAM", args.sam_steps, args.output))
+        sources["exact"] = args.exact_sam or _stage(args, "exact", _exact_stage, args.sam_steps, cpu_seconds)
+        make = partial(_coarse_stage, sources["exact"])
+        sources["coarse"] = _stage(args, "coarse", make, args.coarse_steps, cpu_seconds)
     else:
-        sam = load_checkpoint(args.sam_from).sam_hq
-    clock.append(_clock())
-    (sam,) = train_hq(sam, [args.token_fusion], samples, hq_schedule, _progress("HQ", args.hq_steps, args.output))
-    clock.append(_clock())
+        sources["coarse"] = args.sam_from
+    hq = _stage(args, "hq", partial(_hq_stage, sources["coarse"]), args.hq_steps, cpu_seconds)
+    shutil.copyfile(hq, args.output)
+    write_results(args, sources, cpu_seconds)
 
-    save_checkpoint(sam, args.output)
-    results = {
+
+MakeTraining = Callable[[argparse.Namespace, Schedule], Training]
+
+
+def _stage(args: argparse.Namespace, name: str, make: MakeTraining, steps: int, cpu_seconds: dict[str, int]) -> Path:
+    """The file with the weights of a stage that is done, now or earlier; `cpu_seconds` learns its cost."""
+    weights, state = (args.output.with_name(f"{name}.{suffix}") for suffix in ("safetensors", "state"))
+    cost = args.output.with_name(f"{name}.json")
+    if not weights.exists():
+        schedule = Schedule(steps, args.batch, args.objects, args.learning_rate, args.seed)
+        training = make(args, schedule)
+        run_to_end(training, state, label=name, steps=steps, save_every=_SAVE_EVERY)
+        cost.write_text(json.dumps({"cpu_seconds": round(training.cpu_seconds)}))
+        save_checkpoint(training.models[0], weights)
+    cpu_seconds[name] = json.loads(cost.read_text())["cpu_seconds"]
+    return weights
+
+
+def _exact_stage(args: argparse.Namespace, schedule: Schedule) -> Training:
+    return sam_training(fresh_sam(_ARCH, args.seed), training_scenes(args), schedule, encoder=True)
+
+
+def _coarse_stage(exact: Path, args: argparse.Namespace, schedule: Schedule) -> Training:
+    return sam_training(load_checkpoint(exact).sam_hq, training_scenes(args, coarse=True), schedule, encoder=False)
+
+
+def _hq_stage(coarse: Path, args: argparse.Namespace, schedule: Schedule) -> Training:
+    sam = fresh_hq(load_checkpoint(coarse).sam, args.token_fusion, args.seed)
+    return hq_training([sam], training_scenes(args), schedule)
+
+
+@cache
+def _samples(seeds: range, workers: int, coarse: bool) -> list[Sample]:
+    return draw_samples(seeds, size=_ARCH.image_size, workers=workers, coarse=coarse)
+
+
+def training_scenes(args: argparse.Namespace, *, coarse: bool = False) -> Scenes:
+    seeds = range(args.seed * args.images, (args.seed + 1) * args.images)
+    return Scenes(_samples(seeds, args.threads, coarse))
+
+
+def write_results(args: argparse.Namespace, sources: dict[str, Path], cpu_seconds: dict[str, int]) -> None:
+    """Measure the written file, so after rounding to half precision, and write `results.json` beside it."""
+    held_out = _samples(held_out_seeds(args.held_out), args.threads, coarse=False)
+    sam = load_checkpoint(args.output).sam_hq
+    results: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in sam.parameters()),
         "file_bytes": args.output.stat().st_size,
         "file_sha256": sha256_of(args.output),
-        "options": {key: value for key, value in vars(args).items() if key not in ("output", "sam_from")},
-        "seconds": _durations([wall for wall, _ in clock]),
-        "cpu_seconds": _durations([cpu for _, cpu in clock]),
+        "options": {key: value for key, value in vars(args).items() if not isinstance(value, Path | None)},
+        "sam_sha256": {name: sha256_of(path) for name, path in sources.items()},
+        "cpu_seconds": cpu_seconds,
         "held_out_objects": sum(len(sample.masks) for sample in held_out),
-        "held_out": evaluate(load_checkpoint(args.output).sam, held_out),  # the file, so after rounding to fp16
+        "held_out": evaluate(sam, held_out),
+        "hq_gain": gains(sam, held_out),
     }
     text = json.dumps(results, indent=2)
     args.output.with_name("results.json").write_text(text + "\n")
     print(text)
 
 
-def _clock() -> tuple[float, float]:
-    """Wall clock and processor seconds, those of finished child processes included."""
-    return time.perf_counter(), sum(os.times()[:4])
-
-
-def _durations(clock: Sequence[float]) -> dict[str, int]:
-    return {stage: round(b - a) for stage, (a, b) in zip(_STAGES, pairwise(clock), strict=True)}
-
-
-def _progress(stage: str, steps: int, output: Path) -> Report:
-    """A progress bar with the running mean of the loss, and the model so far saved from time to time."""
-    bar = tqdm(total=steps, desc=stage, mininterval=10)
-    mean = 0.0
-
-    def report(step: int, loss: float, sam: Sam) -> None:
-        nonlocal mean
-        mean = loss if step == 1 else 0.98 * mean + 0.02 * loss
-        bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
-        bar.update()
-        if step % _SAVE_EVERY == 0:
-            save_checkpoint(sam, output)
-
-    return report
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write; results.json goes beside it")
-    parser.add_argument("--sam-from", type=Path, help="take the SAM stage from this checkpoint, train only HQ")
+    parser.add_argument("--exact-sam", type=Path, metavar="FILE", help="skip the first stage: its SAM is in this file")
+    parser.add_argument("--sam-from", type=Path, metavar="FILE", help="train only HQ, on the SAM of this file")
+    numbers = parser.add_argument_group("numbers, with defaults")
     parser.add_argument("--token-fusion", choices=list(TOKEN_FUSIONS), default="hadamard")
-    parser.add_argument("--sam-steps", type=int, default=2400)
-    parser.add_argument("--hq-steps", type=int, default=300)
-    parser.add_argument("--images", type=int, default=1500, help="scenes drawn for training")
-    parser.add_argument("--held-out", type=int, default=100, help="scenes drawn for the evaluation")
-    parser.add_argument("--batch", type=int, default=4, help="images per step")
-    parser.add_argument("--objects", type=int, default=6, help="objects prompted per image and step")
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    for name, default, meaning in _NUMBERS:
+        numbers.add_argument(name, type=type(default), default=default, help=f"{meaning} ({default})")
     return parser
+
+
+_NUMBERS: tuple[tuple[str, int | float, str], ...] = (
+    ("--sam-steps", 2400, "steps of SAM on exact masks"),
+    ("--coarse-steps", 200, "steps of SAM on coarse masks"),
+    ("--hq-steps", 800, "steps of HQ on exact masks"),
+    ("--images", 1500, "scenes drawn for training"),
+    ("--held-out", 100, "scenes drawn for the evaluation"),
+    ("--batch", 4, "images per step"),
+    ("--objects", 6, "objects prompted per image and step"),
+    ("--learning-rate", 1.5e-3, "highest learning rate"),
+    ("--threads", 1, "threads of PyTorch, processes that draw"),
+    ("--seed", 0, "of the scenes, the weights and the batches"),
+)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The picture that parity is measured on, and boxes for pictures of unknown content."""
+"""The pictures that parity is measured on and previews show, and boxes for pictures of unknown content."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from samhq_runtime.masks.box import box_of
 from .drawing import draw_scene
 
 SCENE_SEED = 2_000_001  # outside the demo model's training and held-out seeds; its masks are of average quality
-
-
 SCENE_SIZE = 512
+_PREVIEW_SEED = 2_000_002  # the first from there on with a comb, a ring and a stroke
 
 
 def default_scene() -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """A drawn image (H,W,3) and the boxes (B,4) of its objects."""
     scene = draw_scene(SCENE_SEED, SCENE_SIZE)
     return scene.image, np.array([box_of(mask) for mask in scene.masks])
+
+
+def preview_scene() -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.bool_]]:
+    """A drawn image (H,W,3) with thin objects and holes, the boxes (B,4) of its objects, and their masks (B,H,W)."""
+    scene = draw_scene(_PREVIEW_SEED, SCENE_SIZE)
+    return scene.image, np.array([box_of(mask) for mask in scene.masks]), scene.masks
 
 
 def central_boxes(image: NDArray[np.uint8]) -> NDArray[Any]:

@@ -10,13 +10,34 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samhq_runtime.bundle import Bundle
-from samhq_runtime.masks.overlay import draw_overlay
+from samhq_runtime.masks.overlay import draw_comparison
 from samhq_runtime.predictor import Predictor
 
 
-def write_preview(bundle: Bundle, image: NDArray[np.uint8], boxes: NDArray[Any], path: Path) -> None:
-    """Predict one mask per box and save image, masks and boxes as a PNG."""
+def write_preview(
+    bundle: Bundle,
+    path: Path,
+    image: NDArray[np.uint8],
+    boxes: NDArray[Any],
+    truth: NDArray[np.bool_] | None = None,
+) -> None:
+    """Predict one mask per box and save a PNG: the image with the boxes, SAM's masks and SAM-HQ's side by side.
+
+    Args:
+        bundle: a plain SAM's has a panel less.
+        path: of the PNG.
+        image: (H,W,3).
+        boxes: (B,4).
+        truth: (B,H,W) masks whose outlines are drawn over the predicted ones.
+    """
     with Predictor(bundle) as predictor:
         predictor.set_image(image)
-        masks, _, _ = predictor.predict(box=boxes, multimask_output=False)
-    Image.fromarray(draw_overlay(image, masks[:, 0], boxes)).save(path)
+        masks = {"SAM": _masks(predictor, boxes, sam_tokens_only=True)}
+        if bundle.manifest.sizes.has_hq:
+            masks["SAM-HQ"] = _masks(predictor, boxes)
+    Image.fromarray(draw_comparison(image, masks, boxes, truth)).save(path)
+
+
+def _masks(predictor: Predictor, boxes: NDArray[Any], *, sam_tokens_only: bool = False) -> NDArray[np.bool_]:
+    masks, _, _ = predictor.predict(box=boxes, multimask_output=False, sam_tokens_only=sam_tokens_only)
+    return masks[:, 0].astype(bool)

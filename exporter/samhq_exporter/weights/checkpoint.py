@@ -75,19 +75,21 @@ def load_checkpoint(
         ConfigError: `variant` is not what the file holds, `token_fusion` contradicts its metadata or is for a plain
             SAM, or `image_size` does not fit the patches.
     """
-    huggingface = is_huggingface(path)
-    content, metadata = (read_huggingface(path), {}) if huggingface else _read(path)
-    state = {key: value.float() for key, value in _unwrap(content, path).items()}
-    if has_huggingface_names(state, path):
-        raise CheckpointError(
-            f"{path.name}: holds Hugging Face weights as a pickle; expected the folder that transformers' "
-            "save_pretrained writes, config.json with model.safetensors: load and save them once with transformers"
-        )
+    official, metadata = _official(path)
+    state = {key: value.float() for key, value in official.items()}
     fusion = _token_fusion(state, metadata, token_fusion, path)
-    eps = read_decoder_norm_eps(path) if huggingface else Architecture.decoder_norm_eps
+    eps = read_decoder_norm_eps(path) if is_huggingface(path) else Architecture.decoder_norm_eps
     arch = replace(infer_architecture(state, path), decoder_norm_eps=eps)
     digest = _sha256_of(path)
     return _build(state, arch, path, variant=variant, token_fusion=fusion, image_size=image_size, sha256=digest)
+
+
+def official_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file or folder under the official names, in the types they are stored in.
+
+    Raises CheckpointError as `load_checkpoint` does; whether they make up a model is not looked at.
+    """
+    return _official(path)[0]
 
 
 def checkpoint_of_model(
@@ -158,6 +160,18 @@ def _empty_model(arch: Architecture, token_fusion: str, path: Path) -> PlainSam:
         return PlainSam(arch) if token_fusion == NO_FUSION else Sam(arch, token_fusion=token_fusion)
     except (ValueError, RuntimeError, ZeroDivisionError) as e:
         raise CheckpointError(f"{path.name}: its tensors describe a model that cannot exist ({arch})") from e
+
+
+def _official(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """Official name -> tensor as stored, and the file's string metadata."""
+    content, metadata = (read_huggingface(path), {}) if is_huggingface(path) else _read(path)
+    state = _unwrap(content, path)
+    if has_huggingface_names(state, path):
+        raise CheckpointError(
+            f"{path.name}: holds Hugging Face weights as a pickle; expected the folder that transformers' "
+            "save_pretrained writes, config.json with model.safetensors: load and save them once with transformers"
+        )
+    return state, metadata
 
 
 def _read(path: Path) -> tuple[Mapping[str, object], Mapping[str, str]]:

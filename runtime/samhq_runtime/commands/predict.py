@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import PromptError
 from .options import provider_names
 from .predict_folder import add_fleet_options, for_a_folder, predict_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..predictor import Predictor
+
+    Mask = NDArray[np.bool_]
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,6 +33,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     predict.add_argument("--output", type=Path, required=True, metavar="PNG", help="mask: 255 object, 0 not")
     predict.add_argument("--overlay", type=Path, metavar="PNG", help="also write the mask drawn over the image")
+    predict.add_argument(
+        "--compare-sam", type=Path, metavar="PNG", help="also write image, SAM's mask and SAM-HQ's mask side by side"
+    )
     predict.add_argument(
         "--multimask", action="store_true", help="choose among SAM's three candidates (ambiguous points)"
     )
@@ -71,33 +83,56 @@ def _predict(options: argparse.Namespace) -> None:
     if for_a_folder(options):
         predict_folder(options)
         return
-    import numpy as np
+    from ..frames.image_files import read_image
 
-    from ..frames.image_files import read_image, write_png
-    from ..masks.overlay import draw_overlay
-    from ..predictor import Predictor
-
-    points = [*options.point, *options.negative_point]
-    if not points and options.box is None:
+    if not options.point and not options.negative_point and options.box is None:
         raise PromptError("no prompt: give --box, --point, or both")
     image = read_image(options.image)
+    with _open(options) as predictor:
+        predictor.set_image(image)
+        mask, iou = _best(predictor, options, hq_token_only=options.hq_token_only)
+        sam_mask = _best(predictor, options, sam_tokens_only=True)[0] if options.compare_sam else None
+    _write(options, image, mask, sam_mask)
+    print(f"{options.output}: {mask.mean():.1%} of the image, predicted IoU {iou:.3f}")
+
+
+def _open(options: argparse.Namespace) -> Predictor:
+    from ..bundle import load_bundle
+    from ..masks.choice import require_hq
+    from ..predictor import Predictor
+
     provider_options: dict[str, dict[str, str]] = {}
     for provider, option, value in options.provider_option:
         provider_options.setdefault(provider, {})[option] = value
-    with Predictor(
-        options.bundle, providers=options.providers, provider_options=provider_options, hq_token=options.hq_token
-    ) as predictor:
-        predictor.set_image(image)
-        masks, iou_predictions, _ = predictor.predict(
-            points or None,
-            [1] * len(options.point) + [0] * len(options.negative_point) or None,
-            options.box,
-            multimask_output=options.multimask,
-            hq_token_only=options.hq_token_only,
-        )
-    best = int(iou_predictions.argmax())  # of the three that a plain SAM returns with --multimask
-    write_png(options.output, masks[best].astype(np.uint8) * 255)
+    bundle = load_bundle(options.bundle)
+    if options.compare_sam:
+        require_hq("--compare-sam", token_masks=bundle.manifest.sizes.token_masks)
+    return Predictor(bundle, providers=options.providers, provider_options=provider_options, hq_token=options.hq_token)
+
+
+def _best(predictor: Predictor, options: argparse.Namespace, **tokens: bool) -> tuple[Mask, float]:
+    """The mask of the highest predicted IoU, of the three that a plain SAM returns with --multimask, and that IoU."""
+    masks, iou_predictions, _ = predictor.predict(
+        [*options.point, *options.negative_point] or None,
+        [1] * len(options.point) + [0] * len(options.negative_point) or None,
+        options.box,
+        multimask_output=options.multimask,
+        **tokens,
+    )
+    best = int(iou_predictions.argmax())
+    return masks[best], float(iou_predictions[best])
+
+
+def _write(options: argparse.Namespace, image: NDArray[np.uint8], mask: Mask, sam_mask: Mask | None) -> None:
+    import numpy as np
+
+    from ..frames.image_files import write_png
+    from ..masks.overlay import draw_comparison, draw_overlay
+
+    boxes = None if options.box is None else np.array([options.box])
+    write_png(options.output, mask.astype(np.uint8) * 255)
     if options.overlay:
-        boxes = None if options.box is None else np.array([options.box])
-        write_png(options.overlay, draw_overlay(image, masks[best : best + 1], boxes))
-    print(f"{options.output}: {masks[best].mean():.1%} of the image, predicted IoU {iou_predictions[best]:.3f}")
+        write_png(options.overlay, draw_overlay(image, mask[None], boxes))
+    if sam_mask is not None:
+        masks = {"SAM": sam_mask[None], "SAM-HQ": mask[None]}
+        write_png(options.compare_sam, draw_comparison(image, masks, boxes))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..fleet.segmenter import FleetOptions
 
 _RAY_DEFAULTS = {"workers": 1, "worker_cpus": 1.0, "worker_gpus": 0.0}
-_SINGLE_IMAGE = ("box", "point", "negative_point", "overlay", "provider_option")
+_SINGLE_IMAGE = ("box", "point", "negative_point", "overlay", "compare_sam", "provider_option")
 
 
 def add_fleet_options(predict: argparse.ArgumentParser) -> None:

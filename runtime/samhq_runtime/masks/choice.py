@@ -18,17 +18,24 @@ _MULTIMASK_PLUS_HQ = ((0, 1, 0, 0, 1), (0, 0, 1, 0, 1), (0, 0, 0, 1, 1))
 _MULTIMASK_TOKENS = slice(1, 4)
 
 
-def mask_weights(*, multimask_output: bool, hq_token_only: bool, token_masks: int = NUM_TOKEN_MASKS) -> Float32:
+def mask_weights(
+    *, multimask_output: bool, hq_token_only: bool, sam_tokens_only: bool = False, token_masks: int = NUM_TOKEN_MASKS
+) -> Float32:
     """(K, token_masks) combinations the decoder shall compute, as `MaskDecoderHQ.forward` forms them.
 
     Raises:
-        PromptError: `hq_token_only` of a model that has no HQ token.
+        PromptError: `hq_token_only` of a model that has no HQ token, or together with `sam_tokens_only`.
     """
+    if hq_token_only and sam_tokens_only:
+        raise PromptError("hq_token_only and sam_tokens_only: got both, which leaves no mask; choose one")
     rows = _MULTIMASK_PLUS_HQ if multimask_output else _SINGLE_PLUS_HQ
     if hq_token_only:
         require_hq("hq_token_only", token_masks=token_masks)
         rows = _HQ_ONLY
-    return np.array(rows, np.float32)[:, :token_masks]
+    weights = np.array(rows, np.float32)[:, :token_masks]
+    if sam_tokens_only:
+        weights[:, NUM_SAM_TOKENS:] = 0
+    return weights
 
 
 def require_hq(option: str, *, token_masks: int) -> None:

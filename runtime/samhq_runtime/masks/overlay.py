@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 _OPACITY = 0.5
 _GOLDEN_RATIO = 0.618033988749895
+_TRUTH_COLOUR = (0, 0, 0)
 
 
 def draw_overlay(
@@ -24,6 +26,53 @@ def draw_overlay(
     for box in [] if boxes is None else np.asarray(boxes).round().astype(int):
         _outline(picture, box)
     return picture.astype(np.uint8)
+
+
+def draw_comparison(
+    image: NDArray[np.uint8],
+    masks: Mapping[str, NDArray[np.bool_]],
+    boxes: NDArray[Any] | None = None,
+    truth: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """The image and one panel per entry of `masks`, (B,H,W) each, side by side under their names.
+
+    The outlines of `boxes` (B,4) are drawn over the image, those of `truth` (B,H,W) over every panel of masks.
+
+    Returns:
+        (h,w,3), the panels of the image's size with gaps between them.
+    """
+    unmarked = np.zeros((0, *image.shape[:2]), bool)
+    panels = {"image": draw_overlay(image, unmarked, boxes)}
+    for name, of_it in masks.items():
+        panels[name] = draw_overlay(image, of_it)
+        for mask in unmarked if truth is None else truth:
+            panels[name][_outer_edge(mask)] = _TRUTH_COLOUR
+    gap = max(2, image.shape[1] // 64)
+    parts = [np.concatenate([_caption(name, image.shape[1]), panel]) for name, panel in panels.items()]
+    spaced = [part for panel in parts for part in (np.full((len(panel), gap, 3), 255, np.uint8), panel)]
+    return np.concatenate(spaced[1:], axis=1)
+
+
+def _caption(text: str, width: int) -> NDArray[np.uint8]:
+    """(h,width,3): the text in the middle, its size in proportion to the width."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default()
+    left, _, right, _ = (int(edge) for edge in font.getbbox(text))
+    _, top, _, bottom = (int(edge) for edge in font.getbbox("Agy"))  # the same for every caption
+    plate = Image.new("L", (right - left + 4, bottom - top + 4), 255)
+    ImageDraw.Draw(plate).text((2 - left, 2 - top), text, fill=0, font=font)
+    scale = max(1, round(width / 256))
+    letters = np.asarray(plate).repeat(scale, 0).repeat(scale, 1)[:, :width]
+    strip = np.full((len(letters), width), 255, np.uint8)
+    start = (width - letters.shape[1]) // 2
+    strip[:, start : start + letters.shape[1]] = letters
+    return strip[..., None].repeat(3, axis=2)
+
+
+def _outer_edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels outside the mask with a direct neighbour in it, or all round the picture inside it."""
+    return _edge(np.pad(~mask, 1))[1:-1, 1:-1] if not mask.all() else _edge(mask)
 
 
 def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

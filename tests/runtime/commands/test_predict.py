@@ -17,7 +17,7 @@ from samhq_runtime import Bundle, Predictor
 from samhq_runtime.cli import main
 from samhq_runtime.frames.image_files import read_image
 from samhq_runtime.manifest import MANIFEST_NAME
-from samhq_runtime.masks.overlay import draw_overlay
+from samhq_runtime.masks.overlay import draw_comparison, draw_overlay
 
 BOX = ("--box", "5,6,40,50")
 
@@ -67,6 +67,28 @@ def test_predict_writes_what_the_predictor_says(
         np.asarray(Image.open(overlay)), draw_overlay(read_image(image), expected.astype(bool), boxes)
     )
     assert f"predicted IoU {iou[0]:.3f}" in capsys.readouterr().out
+
+
+def test_predict_beside_sam(tiny_bundle: Bundle, image: Path) -> None:
+    """Three panels: the image with its box, SAM's mask, SAM-HQ's, each under its name."""
+    mask, beside = image.with_name("mask.png"), image.with_name("beside.png")
+    command = ["predict", str(tiny_bundle.path), str(image), *BOX, "--output", str(mask), "--compare-sam", str(beside)]
+    assert main(command) == 0
+    pixels = read_image(image)
+    with Predictor(tiny_bundle) as predictor:
+        predictor.set_image(pixels)
+        asked = {"box": (5, 6, 40, 50), "multimask_output": False}
+        masks = {
+            "SAM": predictor.predict(**asked, sam_tokens_only=True)[0].astype(bool),
+            "SAM-HQ": predictor.predict(**asked)[0].astype(bool),
+        }
+    assert (masks["SAM"] != masks["SAM-HQ"]).any()
+    expected = draw_comparison(pixels, masks, np.array([[5, 6, 40, 50]]))
+    np.testing.assert_array_equal(np.asarray(Image.open(beside)), expected)
+    height, width = pixels.shape[:2]
+    for index, masks_of_panel in enumerate(masks.values(), 1):
+        panel = expected[-height:, index * (width + 2) : index * (width + 2) + width]
+        np.testing.assert_array_equal(panel, draw_overlay(pixels, masks_of_panel))
 
 
 @pytest.mark.parametrize(("size", "fits"), [(64, True), (63, False)])

@@ -24,6 +24,19 @@ def test_mask_weights(multimask_output: bool, hq_token_only: bool, expected: lis
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("token_masks", [5, 4])
+@pytest.mark.parametrize(
+    ("multimask_output", "expected"),
+    [(False, [[1, 0, 0, 0, 0]]), (True, [[0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0]])],
+)
+def test_sam_tokens_only(multimask_output: bool, expected: list[list[int]], token_masks: int) -> None:
+    options = {"multimask_output": multimask_output, "sam_tokens_only": True, "token_masks": token_masks}
+    got = mask_weights(**options, hq_token_only=False)
+    np.testing.assert_array_equal(got, np.array(expected)[:, :token_masks])
+    with pytest.raises(PromptError, match="got both"):
+        mask_weights(**options, hq_token_only=True)
+
+
 @pytest.mark.parametrize(
     ("multimask_output", "expected"),
     [(False, [[1, 0, 0, 0]]), (True, [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])],

@@ -22,8 +22,8 @@ class Prompts:
         """Both prompts for each object, `other` after this one."""
         return Prompts(torch.cat([self.coords, other.coords], 1), torch.cat([self.labels, other.labels], 1))
 
-    def select(self, chosen: Tensor) -> Prompts:
-        return Prompts(self.coords[chosen], self.labels[chosen])
+    def to(self, device: torch.device) -> Prompts:
+        return Prompts(self.coords.to(device), self.labels.to(device))
 
 
 def boxes(masks: Tensor, *, jitter: float = 0.0, generator: torch.Generator | None = None) -> Prompts:
@@ -60,7 +60,7 @@ def padding(count: int) -> Prompts:
 def corrections(masks: Tensor, predicted: Tensor, *, generator: torch.Generator | None = None) -> Prompts:
     """One point for each (M,S,S) bool mask, in the region where `predicted` is wrong; in the mask if nothing is."""
     wrong = masks ^ predicted
-    region = torch.where(wrong.flatten(1).any(1)[:, None, None], wrong, masks)
+    region = torch.where(_somewhere(wrong), wrong, masks)
     point = points_in(region, 1, 1.0, generator=generator)
     x, y = point.coords[:, 0].long().unbind(-1)
     inside = masks[torch.arange(len(masks)), y, x]
@@ -68,8 +68,18 @@ def corrections(masks: Tensor, predicted: Tensor, *, generator: torch.Generator 
 
 
 def near_misses(masks: Tensor, *, generator: torch.Generator | None = None) -> Prompts:
-    """One background point for each (M,S,S) bool mask, inside its bounding box if the mask leaves room there."""
+    """One background point for each (M,S,S) bool mask, inside its bounding box if the mask leaves room there.
+
+    Of a mask that leaves no room at all, one foreground point.
+    """
     in_box = masks.any(1)[:, None, :] & masks.any(2)[:, :, None]
     around = in_box & ~masks
-    region = torch.where(around.flatten(1).any(1)[:, None, None], around, ~masks)
-    return points_in(region, 1, 0.0, generator=generator)
+    region = torch.where(_somewhere(around), around, ~masks)
+    is_background = _somewhere(region)
+    point = points_in(torch.where(is_background, region, masks), 1, 0.0, generator=generator)
+    return Prompts(point.coords, (~is_background).float().flatten(1))
+
+
+def _somewhere(masks: Tensor) -> Tensor:
+    """(M,S,S) -> (M,1,1)."""
+    return masks.flatten(1).any(1)[:, None, None]
