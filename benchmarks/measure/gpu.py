@@ -175,16 +175,13 @@ def decoder_feeds(bundle: Bundle, prompts: int) -> dict[str, Array]:
     sizes = bundle.manifest.sizes
     hw = sizes.image_size, sizes.image_size
     encoded = encode_prompts(
-        point_coords=None,
-        point_labels=None,
         box=sample_boxes(prompts, hw),
-        mask_input=None,
         original_hw=hw,
         image_size=sizes.image_size,
         low_res_size=sizes.low_res_size,
     )
     weights = mask_weights(multimask_output=False, hq_token_only=False, token_masks=sizes.token_masks)
-    return {**encoded.feeds(), "image_index": np.zeros(prompts, np.int64), "mask_weights": weights}
+    return encoded.feeds(weights)
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ A dimension is an int, or the name of a dynamic size:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,9 @@ NUM_TOKEN_MASKS = NUM_SAM_TOKENS + 1  # and the HQ token
 NO_FUSION = "none"  # token fusion of a plain SAM, which has no HQ token
 
 Array = NDArray[Any]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 
 class Shaped(Protocol):
@@ -94,7 +97,7 @@ class ModelSizes:
     image_size: int
     embedding_size: int
     embed_dim: int
-    token_masks: int = NUM_TOKEN_MASKS
+    token_masks: int
 
     @property
     def has_hq(self) -> bool:
@@ -105,6 +108,20 @@ class ModelSizes:
     def low_res_size(self) -> int:
         """Side of `low_res_logits`, `mask_input` and `hq_features`."""
         return 4 * self.embedding_size
+
+
+def require_same_io(file: str, kind: str, got: Iterable[str], expected: Iterable[str], *, cure: str) -> None:
+    """Raise ContractError unless a file has these inputs or outputs, in any order.
+
+    Args:
+        file: its name.
+        kind: `inputs` or `outputs`.
+        got, expected: descriptions of tensors, in the same words.
+        cure: what to do about it.
+    """
+    found, wanted = sorted(got), sorted(expected)
+    if found != wanted:
+        raise ContractError(f"{file}: {kind} are {found}, expected {wanted}; {cure}")
 
 
 def image_encoder_spec(sizes: ModelSizes, *, embeddings_dtype: str = "float32") -> GraphSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,30 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+_PARTIAL = re.compile(r"\..*\.\d+-[0-9a-f]{32}\.partial(\.[^.]*)?")
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a file beside `path`, then put it in its place; an interruption leaves no trace."""
-    partial = path.parent / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial{path.suffix}"
+    """Have `write` fill a file beside `path`, then put it in its place; an interruption leaves no trace.
+
+    The file keeps the suffix, which some libraries choose the format by. Its name is unique, also among the processes
+    of other machines that share the folder.
+    """
+    partial = path.parent / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}.partial{path.suffix}"
     try:
         write(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 with bare line feeds, whole or not at all."""
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def sweep(folder: Path) -> None:
+    """Remove below `folder` what killed processes left half-written; nobody may be writing there."""
+    for path in folder.rglob(".*"):
+        if _PARTIAL.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .bundle import Bundle, load_bundle
-from .contract import Array
+from .closing import Closing
+from .contract import Array, Float32
 from .errors import ConfigError, PromptError
 from .frames.geometry import preprocess, require_image
 from .frames.prompts import Prompts, encode_prompts
@@ -21,7 +21,6 @@ from .masks.upscale import upscale, upscale_masks
 from .session import ProviderOptions, Tensor
 from .session.providers import run_engines
 
-Float32 = NDArray[np.float32]
 PROMPTS_PER_CALL = 8
 
 
@@ -36,7 +35,7 @@ class EncodedImage:
     original_hw: tuple[int, int]
 
 
-class Predictor:
+class Predictor(Closing):
     """The API of `SamPredictor` over an exported bundle; no torch.
 
     One image at a time per instance: share the bundle between threads, not a Predictor.
@@ -167,14 +166,6 @@ class Predictor:
         self._encoder.close()
         self._decoder.close()
 
-    def __enter__(self) -> Predictor:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _upscale(self, low_res_logits: Float32, *, return_logits: bool) -> Array:
         assert self._image is not None
         original_hw, image_size = self._image.original_hw, self._sizes.image_size
@@ -202,9 +193,7 @@ class Predictor:
         outputs = self._decoder(
             {
                 **self._image.features,
-                **prompts.feeds(),
-                "image_index": np.zeros(len(prompts), dtype=np.int64),
-                "mask_weights": weights,
+                **prompts.feeds(weights),
                 **self._hq_token,
             }
         )

@@ -152,7 +152,7 @@ def test_misuse_and_broken_bundles_have_their_status(programs: Path, tiny_bundle
     assert all(line.partition(" ")[2] for line in lines if not line.startswith("SAMHQ_OK"))
 
 
-def test_misuse_of_an_original_sam(programs: Path, plain_bundle: Bundle) -> None:
+def test_misuse_of_a_plain_sam(programs: Path, plain_bundle: Bundle) -> None:
     """The same checks; and there is no HQ token to replace, or to use alone."""
     run([programs / "abi", plain_bundle.path])
 

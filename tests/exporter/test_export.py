@@ -22,11 +22,11 @@ from samhq_exporter.passes.rules import FORBIDDEN
 from samhq_exporter.precision.policy import policy_of
 from samhq_exporter.tracing.modules import Graph
 from samhq_exporter.tracing.trace import trace
-from samhq_exporter.verification.verify import TOLERANCES
 from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.errors import GraphError, ParityError
+from samhq_runtime.parity import EXPORT_TOLERANCES
 from tests.support.bundles import export
 from tests.support.models import save_checkpoint
 
@@ -63,7 +63,7 @@ def test_manifest_says_what_was_done(exported: tuple[Bundle, Sam]) -> None:
     islands = manifest.precision_policy[MASK_DECODER]["fp32_islands"]
     fused = manifest.token_fusion != "independent"
     assert ("/token_fusion/" in islands) == (fused and manifest.precision == "fp16")
-    assert manifest.parity["mask_iou"]["selected"] >= TOLERANCES[manifest.precision].iou
+    assert manifest.parity["mask_iou"]["selected"] >= EXPORT_TOLERANCES[manifest.precision].iou
 
 
 def test_another_distribution_of_onnxruntime_will_do(
@@ -152,7 +152,7 @@ def test_two_images_three_prompts_five_points(exported: tuple[Bundle, Sam], over
     for name, expected in torch_outputs(sam, input_image, feeds).items():
         assert got[name].shape == expected.shape
         error = np.abs(got[name].astype(np.float32) - expected).max()
-        assert error <= TOLERANCES[bundle.manifest.precision].relative * np.ptp(expected), name
+        assert error <= EXPORT_TOLERANCES[bundle.manifest.precision].relative * np.ptp(expected), name
 
 
 def test_the_default_token_is_the_models_and_another_one_matters(exported: tuple[Bundle, Sam]) -> None:
@@ -168,7 +168,7 @@ def test_the_default_token_is_the_models_and_another_one_matters(exported: tuple
         )
     np.testing.assert_array_equal(same, default)
     changed = np.abs(other - default).max() / np.ptp(default)
-    assert changed > 2 * TOLERANCES[bundle.manifest.precision].relative
+    assert changed > 2 * EXPORT_TOLERANCES[bundle.manifest.precision].relative
 
 
 @pytest.mark.parametrize("exported", [case for case in CASES if "fp32" in case], ids="-".join, indirect=True)

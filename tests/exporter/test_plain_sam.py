@@ -202,7 +202,7 @@ def test_options_that_need_an_hq_part(
 @pytest.mark.parametrize(
     "part", ["hf_token", "hf_mlp", "compress_vit_feat", "embedding_encoder", "embedding_maskfeature"]
 )
-def test_some_of_the_hq_part_is_damage_and_not_an_original_sam(
+def test_some_of_the_hq_part_is_damage_and_not_a_plain_sam(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str
 ) -> None:
     path = save_checkpoint(tiny_sam(), tmp_path / "m.pth")

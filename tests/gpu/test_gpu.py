@@ -19,11 +19,11 @@ from samhq_exporter.config import ExportConfig
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
 from samhq_runtime.doctor import examine
-from samhq_runtime.engine import FLAVOURS, EngineOptions, build_engines, parity
+from samhq_runtime.engine import FLAVOURS, EngineOptions, build_engines
 from samhq_runtime.engine.timing_cache import timing_cache_folder
 from samhq_runtime.errors import BackendUnavailable, ParityError
 from samhq_runtime.nvidia.flavour import load_tensorrt
-from samhq_runtime.parity import Tolerance, mask_overlap
+from samhq_runtime.parity import ENGINE_TOLERANCES, Tolerance, mask_overlap
 from tests.support.bundles import export
 
 pytestmark = pytest.mark.gpu
@@ -176,7 +176,7 @@ def test_engine_outside_tolerance_is_refused(
     bundles: Callable[[str], Bundle], flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = shutil.copytree(bundles("fp16").path, tmp_path / "bundle")
-    monkeypatch.setitem(parity.TOLERANCES, "fp16", Tolerance(relative=0.0, iou=1.0))  # nothing half is that close
+    monkeypatch.setitem(ENGINE_TOLERANCES, "fp16", Tolerance(relative=0.0, iou=1.0))  # nothing half is that close
     with pytest.raises(ParityError, match="not added to the bundle"):
         build_engines(path, target=flavour)
     assert load_bundle(path).manifest.engines == {}

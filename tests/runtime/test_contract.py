@@ -97,7 +97,7 @@ def test_low_res_size_follows_the_grid(tiny_bundle: Bundle) -> None:
     assert mask_decoder_spec(sizes).outputs[0].shape == ("prompts", "combinations", 28, 28)
 
 
-def test_an_original_sam_has_the_same_contract_without_the_hq_part(tiny_bundle: Bundle) -> None:
+def test_a_plain_sam_has_the_same_contract_without_the_hq_part(tiny_bundle: Bundle) -> None:
     sizes = tiny_bundle.manifest.sizes
     plain = dataclasses.replace(sizes, token_masks=4)
     assert (sizes.has_hq, plain.has_hq) == (True, False)

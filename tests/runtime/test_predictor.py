@@ -54,7 +54,6 @@ def test_images_together_equal_one_by_one(shared: Predictor) -> None:
     images = [shared.encode(picture(seed)) for seed in (1, 2)]
     sizes = shared.bundle.manifest.sizes
     prompts = encode_prompts(
-        **dict.fromkeys(("point_coords", "point_labels", "mask_input")),
         box=BOXES,
         original_hw=HW,
         image_size=sizes.image_size,
@@ -65,7 +64,7 @@ def test_images_together_equal_one_by_one(shared: Predictor) -> None:
     def decode(encoded: list[EncodedImage], index: list[int]) -> dict[str, NDArray[Any]]:
         features = {name: np.concatenate([image.features[name] for image in encoded]) for name in images[0].features}
         with shared.bundle.open(MASK_DECODER, threads=1) as session:
-            return session({**features, **prompts.feeds(), "image_index": np.array(index), "mask_weights": weights})
+            return session({**features, **prompts.feeds(weights, image_index=np.array(index))})
 
     mixed, first, second = decode(images, [0, 1, 1]), decode(images[:1], [0, 0, 0]), decode(images[1:], [0, 0, 0])
     for name, got in mixed.items():

@@ -31,7 +31,8 @@ def mask_ious(bundle: Bundle, sam: PlainSam, seeds: Iterable[int]) -> dict[str, 
     """
     manifest = bundle.manifest
     side, low_res = manifest.sizes.image_size, manifest.sizes.low_res_size
-    weights = mask_weights(multimask_output=False, hq_token_only=False)
+    tokens = manifest.sizes.token_masks
+    weights = mask_weights(multimask_output=False, hq_token_only=False, token_masks=tokens)
     ious: dict[str, list[float]] = {"box": [], "point": []}
     with runnable(bundle) as here, Predictor(here) as predictor:
         for seed in seeds:
@@ -42,17 +43,12 @@ def mask_ious(bundle: Bundle, sam: PlainSam, seeds: Iterable[int]) -> dict[str, 
             )
             for kind, prompt in _prompts(scene).items():
                 got = predictor.predict(**prompt, multimask_output=False)[0][:, 0]
-                prompts = encode_prompts(
-                    **{**_NO_PROMPTS, **prompt}, original_hw=(side, side), image_size=side, low_res_size=low_res
-                )
-                feeds = {**prompts.feeds(), "image_index": np.zeros(len(got), np.int64), "mask_weights": weights}
+                prompts = encode_prompts(**prompt, original_hw=(side, side), image_size=side, low_res_size=low_res)
+                feeds = prompts.feeds(weights)
                 logits, _ = sam.decode_masks(*features, **{k: torch.from_numpy(a) for k, a in feeds.items()})
                 expected = upscale(logits.numpy(), (side, side), side)[:, 0] > manifest.mask_threshold
                 ious[kind] += [iou(ours, reference) for ours, reference in zip(got, expected, strict=True)]
     return ious
-
-
-_NO_PROMPTS = dict.fromkeys(("box", "point_coords", "point_labels", "mask_input"))
 
 
 def _prompts(scene: Scene) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samhq_runtime.contract import Array, ModelSizes
-from samhq_runtime.frames.prompts import Prompts, encode_prompts
+from samhq_runtime.frames.prompts import encode_prompts
+from samhq_runtime.masks.choice import every_token_mask
 
 
 def prompt_feeds(sizes: ModelSizes, hw: tuple[int, int], boxes: NDArray[Any]) -> list[dict[str, Array]]:
@@ -23,26 +24,13 @@ def prompt_feeds(sizes: ModelSizes, hw: tuple[int, int], boxes: NDArray[Any]) ->
     several = np.concatenate([centres, corners], axis=1)
     count, side = len(boxes), sizes.low_res_size
     previous = 8 * np.random.default_rng(0).standard_normal((count, 1, side, side))
-    cases: list[dict[str, Any]] = [
+    kinds: list[dict[str, Any]] = [
         {"box": boxes},
         {"point_coords": centres, "point_labels": np.ones((count, 1))},
         {"point_coords": several, "point_labels": np.tile([1, 0, 0], (count, 1))},
         {"box": boxes, "point_coords": centres, "point_labels": np.ones((count, 1))},
         {"box": boxes, "mask_input": previous},
     ]
-    absent: dict[str, Any] = dict.fromkeys(("box", "point_coords", "point_labels", "mask_input"))
-    return [
-        _feeds(
-            encode_prompts(
-                **{**absent, **case}, original_hw=hw, image_size=sizes.image_size, low_res_size=sizes.low_res_size
-            ),
-            sizes.token_masks,
-        )
-        for case in cases
-    ]
-
-
-def _feeds(prompts: Prompts, token_masks: int) -> dict[str, Array]:
-    every_token_mask = np.eye(token_masks, dtype=np.float32)
-    index = np.zeros(len(prompts), dtype=np.int64)
-    return {**prompts.feeds(), "image_index": index, "mask_weights": every_token_mask}
+    frame: dict[str, Any] = {"original_hw": hw, "image_size": sizes.image_size, "low_res_size": sizes.low_res_size}
+    weights = every_token_mask(sizes.token_masks)
+    return [encode_prompts(**frame, **kind).feeds(weights) for kind in kinds]

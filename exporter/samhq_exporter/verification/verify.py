@@ -12,11 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from samhq_runtime.bundle import Bundle
-from samhq_runtime.bundle.reference import PROMPTS, Case, Reference, sample, save_reference
+from samhq_runtime.bundle.reference import PROMPTS, RecordedPrompts, Reference, sample, save_reference
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, NUM_SAM_TOKENS
 from samhq_runtime.errors import ParityError
 from samhq_runtime.frames.geometry import preprocess
-from samhq_runtime.parity import Tolerance
+from samhq_runtime.parity import (
+    EXPORT_TOLERANCES,
+    TOKEN_MASK_LABELS,
+    Tolerance,
+    breaches,
+    relative_error,
+    tolerance_of,
+)
 from samhq_runtime.parity import mask_iou as mask_iou_of
 from samhq_runtime.session import open_session
 
@@ -25,15 +32,6 @@ from ..scenes.sample_prompts import prompt_feeds
 
 Array = NDArray[Any]
 _TIE = 1e-3  # difference of predicted IoU
-_LABELS = (*(f"sam_{i}" for i in range(NUM_SAM_TOKENS)), "hq")  # of the token masks; a plain SAM has no last one
-
-
-TOLERANCES = {
-    "fp32": Tolerance(relative=1e-3, iou=0.9999),
-    "fp16": Tolerance(relative=5e-2, iou=0.97),
-    "bf16": Tolerance(relative=1e-1, iou=0.95),
-    "int8": Tolerance(relative=2e-1, iou=0.90),
-}
 
 
 @dataclass(frozen=True)
@@ -61,18 +59,9 @@ class ParityReport:
         return asdict(self)
 
     def breaches(self, tolerance: Tolerance) -> list[str]:
-        """What is out of tolerance, in words; empty if the graphs may ship. NaN is always a breach."""
-        bad = [
-            f"{k}: relative error {t.relative:.2e}, at most {tolerance.relative:.0e} allowed"
-            for k, t in self.tensors.items()
-            if not t.relative <= tolerance.relative
-        ]
-        bad += [
-            f"mask {k}: IoU {iou:.5f}, at least {tolerance.iou} required"
-            for k, iou in self.mask_iou.items()
-            if not iou >= tolerance.iou
-        ]
-        return bad
+        """What is out of tolerance, in words; empty if the graphs may ship."""
+        relative = {name: errors.relative for name, errors in self.tensors.items()}
+        return breaches(tolerance, mask_iou=self.mask_iou, relative=relative, against="pytorch")
 
 
 def verify(
@@ -106,7 +95,7 @@ def verify(
         sampled = {name: sample(name, array) for name, array in expected.items()}
         # Mask prompts would take more room than all the rest.
         given = [(f, r) for f, r in zip(prompts, references[1:], strict=True) if not f["has_mask_input"].any()]
-        save_reference(record, Reference(image, sampled, [_recorded_case(*pair) for pair in given]))
+        save_reference(record, Reference(image, sampled, [_recorded(*pair) for pair in given]))
     return _compare(got, want)
 
 
@@ -133,17 +122,17 @@ def _run(
 
 def require_parity(report: ParityReport, precision: str) -> None:
     """Raise ParityError unless every figure is within the tolerance of `precision`."""
-    breaches = report.breaches(TOLERANCES[precision])
-    if breaches:
+    wrong = report.breaches(tolerance_of(precision, EXPORT_TOLERANCES))
+    if wrong:
         raise ParityError(
-            f"{precision} graphs differ from PyTorch: {'; '.join(breaches)}. No bundle was written; "
+            f"{precision} graphs differ from PyTorch: {'; '.join(wrong)}. No bundle was written; "
             "export with --precision fp32, or report this with the checkpoint's name"
         )
 
 
-def _recorded_case(feeds: Mapping[str, Array], references: Mapping[str, Array]) -> Case:
+def _recorded(feeds: Mapping[str, Array], references: Mapping[str, Array]) -> RecordedPrompts:
     outputs = {name: sample(name, array[:PROMPTS]) for name, array in references.items()}
-    return Case(feeds["point_coords"][:PROMPTS], feeds["point_labels"][:PROMPTS], outputs)
+    return RecordedPrompts(feeds["point_coords"][:PROMPTS], feeds["point_labels"][:PROMPTS], outputs)
 
 
 @torch.inference_mode()
@@ -159,7 +148,7 @@ def _compare(got: Mapping[str, list[Array]], want: Mapping[str, list[Array]]) ->
     logits, reference = merged["low_res_logits"]
     quality, reference_quality = merged["iou_predictions"]
     masks = mask_iou_of(logits, reference).min(axis=0)
-    mask_iou = {label: float(value) for label, value in zip(_LABELS, masks, strict=False)}
+    mask_iou = {label: float(value) for label, value in zip(TOKEN_MASK_LABELS, masks, strict=False)}
     mask_iou["selected"], ties = _selected_iou(logits, quality, reference, reference_quality)
     return ParityReport(tensors, mask_iou, ties)
 
@@ -177,5 +166,4 @@ def _selected_iou(logits: Array, quality: Array, reference: Array, reference_qua
 
 def _errors(got: Array, want: Array) -> TensorParity:
     difference = np.abs(got.astype(np.float32) - want)
-    span = float(want.max() - want.min()) or 1.0
-    return TensorParity(float(difference.max()), float(difference.mean()), float(difference.max()) / span)
+    return TensorParity(float(difference.max()), float(difference.mean()), relative_error(got, want))

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BenchmarkError
-from ..files import write_whole
+from ..files import write_text
 
 SCHEMA_VERSION = 1
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
     text = json.dumps({"schema_version": SCHEMA_VERSION, **results}, indent=1) + "\n"
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(path, text)
 
 
 def read_results(path: Path) -> dict[str, Any]:

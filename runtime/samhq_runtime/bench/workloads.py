@@ -35,19 +35,16 @@ def _decoder(case: Case, image: Path, threads: int) -> Callable[[], object]:
     session = bundle.open(MASK_DECODER, providers=(case.provider,), threads=threads)
     side, low_res = bundle.manifest.sizes.image_size, bundle.manifest.sizes.low_res_size
     prompts = encode_prompts(
-        point_coords=None,
-        point_labels=None,
         box=sample_boxes(case.prompts, (side, side)),
-        mask_input=None,
         original_hw=(side, side),
         image_size=side,
         low_res_size=low_res,
     )
     weights = mask_weights(multimask_output=False, hq_token_only=False, token_masks=bundle.manifest.sizes.token_masks)
     features = [s for s in session.spec.inputs if s.shape[0] == "images"]
-    shared = {s.name: _values(s, {"images": case.images}) for s in features} | {"mask_weights": weights}
+    shared = {s.name: _values(s, {"images": case.images}) for s in features}
     groups = [
-        {**shared, **group.feeds(), "image_index": np.arange(len(group), dtype=np.int64) % case.images}
+        {**shared, **group.feeds(weights, image_index=np.arange(len(group), dtype=np.int64) % case.images)}
         for group in prompts.split(PROMPTS_PER_CALL)
     ]
     return lambda: [session(feeds) for feeds in groups]

@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 
 from ..contract import Array, ModelSizes
 from ..errors import BundleError
+from ..frames.prompts import Prompts, no_mask
+from ..masks.choice import every_token_mask
 
 REFERENCE_NAME = "reference.npz"
-PROMPTS = 2  # recorded of each case
+PROMPTS = 2  # recorded of each kind
 _FEATURE_SAMPLES = 4096
 _LOGITS_SIDE = 64
 
 
 @dataclass(frozen=True)
-class Case:
+class RecordedPrompts:
     """Prompts in the model frame, (B,N,2) and (B,N), and the sampled outputs of the decoder for every token mask."""
 
     point_coords: Array
@@ -35,24 +37,17 @@ class Case:
 
     def feeds(self, sizes: ModelSizes) -> dict[str, Array]:
         """All that the decoder takes besides an image's features; no mask prompt."""
-        side = sizes.low_res_size
-        return {
-            "point_coords": self.point_coords,
-            "point_labels": self.point_labels,
-            "mask_input": np.zeros((1, 1, side, side), np.float32),
-            "has_mask_input": np.zeros(1, np.float32),
-            "image_index": np.zeros(len(self.point_coords), np.int64),
-            "mask_weights": np.eye(sizes.token_masks, dtype=np.float32),
-        }
+        prompts = Prompts(self.point_coords, self.point_labels, no_mask(sizes.low_res_size), has_mask_input=False)
+        return prompts.feeds(every_token_mask(sizes.token_masks))
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The image (H,W,3) uint8, its sampled features by output name, and the cases."""
+    """The image (H,W,3) uint8, its sampled features by output name, and what was recorded of each kind of prompts."""
 
     image: NDArray[np.uint8]
     features: Mapping[str, Array]
-    cases: Sequence[Case]
+    prompts: Sequence[RecordedPrompts]
 
 
 def sample(name: str, array: Array) -> Array:
@@ -69,9 +64,9 @@ def save_reference(path: Path, reference: Reference) -> None:
     """Write the file; it is the same for the same content."""
     arrays: dict[str, Any] = {"image": reference.image}
     arrays |= {f"features/{name}": array for name, array in reference.features.items()}
-    for index, case in enumerate(reference.cases):
-        arrays |= {f"{index}/point_coords": case.point_coords, f"{index}/point_labels": case.point_labels}
-        arrays |= {f"{index}/{name}": array for name, array in case.outputs.items()}
+    for index, recorded in enumerate(reference.prompts):
+        arrays |= {f"{index}/point_coords": recorded.point_coords, f"{index}/point_labels": recorded.point_labels}
+        arrays |= {f"{index}/{name}": array for name, array in recorded.outputs.items()}
     np.savez_compressed(path, **arrays)
 
 
@@ -88,10 +83,10 @@ def load_reference(bundle: Path) -> Reference | None:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         features = {name.split("/")[1]: array for name, array in arrays.items() if name.startswith("features/")}
-        cases: list[Case] = []
-        while f"{len(cases)}/point_coords" in arrays:
-            of_case = {n.split("/")[1]: a for n, a in arrays.items() if n.startswith(f"{len(cases)}/")}
-            cases.append(Case(of_case.pop("point_coords"), of_case.pop("point_labels"), of_case))
-        return Reference(arrays["image"], features, cases)
+        prompts: list[RecordedPrompts] = []
+        while f"{len(prompts)}/point_coords" in arrays:
+            found = {n.split("/")[1]: a for n, a in arrays.items() if n.startswith(f"{len(prompts)}/")}
+            prompts.append(RecordedPrompts(found.pop("point_coords"), found.pop("point_labels"), found))
+        return Reference(arrays["image"], features, prompts)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as e:
         raise BundleError(f"{path}: cannot be read ({e}); export the bundle again") from e

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..callbacks import Show
 from ..contract import IMAGE_ENCODER, MASK_DECODER
-from ..engine.progress import Show
 from ..nvidia.flavour import FLAVOURS
 from ..nvidia.options import REFITTABLE
 from ..nvidia.profiles import DEFAULT_RANGES, parse_ranges

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ImageError, interrupted
+from ..flags import flag_of
 from ..fleet.jobs import ImageJob, read_jobs
 
 if TYPE_CHECKING:
@@ -42,14 +43,15 @@ def predict_folder(options: argparse.Namespace) -> None:
     """Do what is not done yet; ends with an error if an image could not be segmented."""
     if options.prompts is None:
         raise ConfigError("--ray and --worker options: for a folder of images; give its prompts with --prompts")
-    given = [f"--{name.replace('_', '-')}" for name in _SINGLE_IMAGE if getattr(options, name)]
+    given = [flag_of(name) for name in _SINGLE_IMAGE if getattr(options, name)]
     if given:
         raise ConfigError(f"{', '.join(given)}: for a single image, not for a folder with --prompts")
     resources = _ray_resources(options)
     jobs = read_jobs(options.prompts)
     if not options.image.is_dir():
         raise ImageError(f"{options.image}: no such folder of images")
-    from ..fleet.output import is_done, require_settings, sweep
+    from ..files import sweep
+    from ..fleet.output import is_done, require_settings
     from ..fleet.segmenter import FleetOptions
 
     fleet = FleetOptions(
@@ -80,7 +82,7 @@ def _ray_resources(options: argparse.Namespace) -> dict[str, Any]:
     """The --worker options; ConfigError for impossible ones, and for any that nothing would heed."""
     given = {name: getattr(options, name) for name in _RAY_DEFAULTS if getattr(options, name) is not None}
     if given and not options.ray:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        names = ", ".join(map(flag_of, given))
         raise ConfigError(f"{names}: for --ray; this process segments one image after the other")
     resources = {**_RAY_DEFAULTS, **given}
     if min(resources["workers"], resources["worker_cpus"]) <= 0 or resources["worker_gpus"] < 0:

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
+from ..flags import flag_of
 from ..serve.options import ServeOptions
 from .options import provider_names
 
@@ -45,7 +46,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         if field.name in _HELP:
             kind = type(field.default)
             text = f"{_HELP[field.name]} (default: {field.default})"
-            serve.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help=text)
+            serve.add_argument(flag_of(field.name), type=kind, default=field.default, help=text)
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..bundle import Bundle, load_bundle
 from ..bundle.files import verify_files
+from ..callbacks import Notice, Show
 from ..errors import ConfigError
 from ..manifest import EngineEntry, GraphEntry, read_manifest
 from ..nvidia.compatibility import current_platform
@@ -23,9 +24,9 @@ from ..nvidia.options import EngineOptions
 from ..nvidia.profiles import Profile, Range, profiles_of
 from .builder import ParsedGraph, build_plan, parse_graph
 from .gate import check_engines, require_checkable, verify_engines
-from .progress import Show, run_interruptible
+from .progress import run_interruptible
 from .store import PlanFile, StagedEngine, add_engines, engine_file_name, staging_folder, write_errors
-from .timing_cache import Notice, TimingCache, timing_cache_folder
+from .timing_cache import TimingCache, timing_cache_folder
 
 Progress = Callable[[str], AbstractContextManager[Show]]
 
@@ -71,7 +72,8 @@ def build_engines(
         notice: gets one-line remarks.
 
     Raises:
-        ConfigError, BackendUnavailable, BundleError, ParityError, KeyboardInterrupt: the bundle is as it was.
+        SamHqError, KeyboardInterrupt: the bundle is as it was. ConfigError, BackendUnavailable, BundleError,
+            ContractError and ParityError say why.
     """
     bundle = bundle if isinstance(bundle, Bundle) else _load_graphs(Path(bundle))
     flavour = target if isinstance(target, Flavour) else _flavour(target)

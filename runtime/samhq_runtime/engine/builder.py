@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..contract import GraphSpec, TensorSpec
+from ..callbacks import Show
+from ..contract import GraphSpec, TensorSpec, require_same_io
 from ..errors import BackendUnavailable, BundleError, ConfigError
 from ..nvidia.flavour import TensorRT
 from ..nvidia.messages import messages_of
 from ..nvidia.options import EngineOptions
 from ..nvidia.profiles import Profile
-from .progress import Show, make_monitor
+from .progress import make_monitor
 
 Write = Callable[[Any], object]  # takes any buffer
 
@@ -43,7 +44,8 @@ def parse_graph(tensorrt: TensorRT, file: Path, spec: GraphSpec) -> ParsedGraph:
     """Parse an ONNX file into a strongly typed network.
 
     Raises:
-        BundleError: an operator TensorRT does not know, a damaged file, or not the inputs and outputs of the contract.
+        BundleError: an operator TensorRT does not know, or a damaged file.
+        ContractError: not the inputs and outputs of the contract.
     """
     trt, messages = tensorrt.trt, messages_of(tensorrt.trt)
     messages.clear()
@@ -115,9 +117,8 @@ def _require_contract(network: Any, spec: GraphSpec, file: Path) -> None:
     names = {tensor.name for tensor in inputs}
     expected_inputs = [tensor for tensor in spec.inputs if not tensor.optional or tensor.name in names]
     for actual, expected, kind in ((inputs, expected_inputs, "inputs"), (outputs, spec.outputs, "outputs")):
-        got, wanted = sorted(map(_describe_actual, actual)), sorted(map(_describe, expected))
-        if got != wanted:
-            raise BundleError(f"{file.name}: {kind} are {got}, expected {wanted}; export the bundle again")
+        got, wanted = map(_describe_actual, actual), map(_describe, expected)
+        require_same_io(file.name, kind, got, wanted, cure="export the bundle again")
 
 
 def _describe(tensor: TensorSpec) -> str:

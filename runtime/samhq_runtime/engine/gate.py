@@ -11,6 +11,7 @@ from typing import Any
 
 from ..bundle import NOT_ON_CPU, Bundle
 from ..bundle.reference import REFERENCE_NAME, Reference, load_reference
+from ..callbacks import Notice
 from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..errors import BackendUnavailable, ConfigError
 from ..manifest import EngineEntry, read_manifest, write_manifest
@@ -19,7 +20,6 @@ from ..nvidia.options import EngineOptions
 from ..session import Session
 from .parity import against_onnx, against_pytorch, require_close, run_reference
 from .store import write_errors
-from .timing_cache import Notice
 
 _log = logging.getLogger(__name__)
 _REFUSED = (

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+from ..callbacks import Show
+
 Result = TypeVar("Result")
-Show = Callable[[float, str], None]
 
 _JOIN_SECONDS = 0.1
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-Notice = Callable[[str], None]
+from ..callbacks import Notice
+from ..files import write_whole
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,11 @@ class TimingCache:
             "gpu": self.gpu,
             "sha256": hashlib.sha256(timings).hexdigest(),
         }
-        partial = self.path.with_suffix(f".{os.getpid()}.partial")
+        content = json.dumps(header).encode() + b"\n" + timings
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(json.dumps(header).encode() + b"\n" + timings)
-            partial.replace(self.path)
+            write_whole(self.path, lambda partial: partial.write_bytes(content))
         except OSError as e:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             notice(f"timing cache not kept: {self.path} ({e.strerror})")
 
     def _notice_others(self, notice: Notice) -> None:

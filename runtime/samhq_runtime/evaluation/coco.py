@@ -88,7 +88,7 @@ def open_coco(path: Path, *, images: Path | None = None) -> CocoDataset:
 
 
 def _prompt_box(bbox: object, image_hw: tuple[int, int]) -> Box:
-    """COCO's x, y, width, height, from edge to edge, as x0, y0, x1, y1 of the outermost pixels (see `tight_box`)."""
+    """COCO's x, y, width, height, from edge to edge, as x0, y0, x1, y1 of the outermost pixels (see `box_of`)."""
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
         raise Unusable(_BAD_BOX, f"got {shown(bbox)}, expected x, y, width, height")
     x, y, width, height = bbox

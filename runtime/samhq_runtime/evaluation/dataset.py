@@ -11,11 +11,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract import Float64
 from ..errors import ImageError
 from ..frames.image_files import read_image
 from .metrics import Mask
 
-Box = NDArray[np.float64]
+Box = Float64
 
 
 class Unusable(Exception):
@@ -45,7 +46,7 @@ def no_box(target: str) -> Box:
 class Sample:
     """An image (H,W,3) uint8 RGB, its targets, and what is read of a target; Unusable if there is none.
 
-    `read_mask` gives its (H,W) bool mask, `read_box` the x0, y0, x1, y1 that the dataset states, as `tight_box` does.
+    `read_mask` gives its (H,W) bool mask, `read_box` the x0, y0, x1, y1 that the dataset states, as `box_of` does.
     """
 
     image: NDArray[np.uint8]

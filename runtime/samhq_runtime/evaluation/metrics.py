@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ..masks.box import extent
+
 Mask = NDArray[np.bool_]
 
 DILATION_RATIO = 0.02  # of the image diagonal, as in the boundary IoU and HQ-SAM papers
@@ -41,14 +43,6 @@ def boundary(mask: Mask, radius: int) -> Mask:
 def erode(mask: Mask, radius: int) -> Mask:
     """The pixels of a (H,W) mask whose square of side 2 * radius + 1 lies in the mask; O(H W) for any radius."""
     return _erode_rows(_erode_rows(mask, radius).T, radius).T
-
-
-def extent(mask: Mask) -> tuple[slice, slice]:
-    """Rows and columns of the smallest window that holds a (H,W) mask; empty slices for an empty mask."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _erode_rows(mask: Mask, radius: int) -> Mask:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from ..errors import DatasetError
 from ..frames.image_files import write_png
+from ..masks.box import extent
 from ..predictor import Predictor
 from .dataset import Dataset, Unusable
 from .measure import ImageRecord, ObjectScore, Setting, predict_masks
-from .metrics import Mask, boundary, boundary_radius, extent
+from .metrics import Mask, boundary, boundary_radius
 from .subjects import Subject
 from .truth import read_truth
 

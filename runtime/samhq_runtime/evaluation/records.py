@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
+from ..closing import Closing
 from ..errors import ConfigError
 from .measure import ImageRecord
 
 
-class Records:
+class Records(Closing):
     """Image records of one bundle under one setting; in memory, and with a folder also in a JSONL file there.
 
     The file's name is made of `key`, everything the numbers depend on, which is also its first line. It is made, or
@@ -42,14 +42,6 @@ class Records:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-    def __enter__(self) -> Records:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _read(self, path: Path) -> None:
         content = path.read_bytes()

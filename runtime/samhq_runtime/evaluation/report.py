@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ..tables import format_table
@@ -55,16 +54,6 @@ class Report:
             parts.append(_comparisons_table(self.comparisons))
         notes = [*_notes(self.bundles), *_skips(self.skipped)]
         return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])])
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, complete or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _scores_table(bundles: Sequence[BundleReport]) -> str:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 from .. import __version__
 from ..bundle import Bundle
+from ..callbacks import Notice, Show
 from ..errors import ConfigError, DatasetError
+from ..files import write_text
 from .dataset import Dataset, Skip
 from .measure import ImageRecord, Setting, measure_image
 from .open import open_dataset
 from .pictures import draw_cases
 from .records import Records
 from .reliability_chart import CHART_NAME, calibration_chart
-from .report import REPORT_NAME, BundleReport, Report, write_text
+from .report import REPORT_NAME, BundleReport, Report
 from .subjects import Subject, open_subjects
 from .summary import compare, summarise
-
-Show = Callable[[float, str], None]
 
 
 def evaluate(
@@ -39,7 +39,7 @@ def evaluate(
     output: str | Path | None = None,
     worst: int = 6,
     progress: Show | None = None,
-    notice: Callable[[str], None] | None = None,
+    notice: Notice | None = None,
 ) -> Report:
     """Measure bundles on a dataset with ground-truth masks.
 

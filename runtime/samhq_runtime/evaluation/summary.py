@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..contract import Float64
 from .measure import ImageRecord, ObjectScore
 
 # COCO's limits: the most pixels an object of each size has; small ends below 32^2.
@@ -20,7 +20,6 @@ _RESAMPLES = 1000
 _LEVEL = 95  # percent
 
 Interval = tuple[float, float]
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract import Float64
+from ..masks.box import box_of, extent
 from .dataset import Sample, Unusable
-from .metrics import Mask, erode, extent
+from .metrics import Mask, erode
 
 PROMPTS = ("box", "point", "bbox")
-
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def read_truth(sample: Sample, target: str, kind: str) -> Truth:
     if not mask.any():
         raise Unusable("empty mask")
     prompts = {
-        "box": lambda: tight_box(mask),
+        "box": lambda: np.array(box_of(mask), dtype=np.float64),
         "point": lambda: deepest_point(mask),
         "bbox": lambda: sample.read_box(target),
     }
@@ -44,15 +44,6 @@ def prompt_arguments(kind: str, truths: Sequence[Truth]) -> dict[str, NDArray]:
     if kind != "point":
         return {"box": prompts}
     return {"point_coords": prompts[:, None], "point_labels": np.ones((len(truths), 1))}
-
-
-def tight_box(mask: Mask) -> Float64:
-    """x0, y0, x1, y1 of the first and last columns and rows of a mask, pixel indices, both inclusive.
-
-    SAM adds half a pixel to coordinates, so indices are the centres of the outermost pixels, as it was trained.
-    """
-    rows, columns = extent(mask)
-    return np.array([columns.start, rows.start, columns.stop - 1, rows.stop - 1], dtype=np.float64)
 
 
 def deepest_point(mask: Mask) -> Float64:

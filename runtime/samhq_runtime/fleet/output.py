@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from ..contract import Array
 from ..errors import ConfigError
+from ..files import write_text
 from ..masks.rle import encode_rle
 from .jobs import ImageJob
 
 _SETTINGS = "settings.json"
-_PARTIAL = ".partial"
 
 
 def result_path(output: Path, image: str) -> Path:
@@ -27,12 +26,6 @@ def is_done(output: Path, job: ImageJob) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("prompts") == dict(job.prompts)
-
-
-def sweep(output: Path) -> None:
-    """Remove what killed writers left half-written; nobody may be writing there."""
-    for partial in output.rglob(f".*{_PARTIAL}"):
-        partial.unlink(missing_ok=True)
 
 
 def write_result(output: Path, job: ImageJob, masks: Array, iou_predictions: Array) -> None:
@@ -74,9 +67,4 @@ def require_settings(output: Path, settings: dict[str, Any]) -> None:
 
 def _write_json(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex}{_PARTIAL}")  # process ids repeat on other nodes
-    try:
-        partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, json.dumps(content) + "\n")

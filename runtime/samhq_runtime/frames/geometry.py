@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract import Float32
 from ..errors import BackendUnavailable, ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-Float32 = NDArray[np.float32]
 
 
 def fit_longest_side(original_hw: tuple[int, int], image_size: int) -> tuple[int, int]:

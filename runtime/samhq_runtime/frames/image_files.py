@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendUnavailable, ImageError
+from ..files import write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -92,11 +93,7 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write (H,W) grey or (H,W,3) RGB pixels, complete or not at all."""
     from PIL import Image
 
-    partial = path.parent / f".{path.name}.partial"
     try:
-        Image.fromarray(pixels).save(partial, format="PNG")
-        partial.replace(path)
+        write_whole(path, lambda partial: Image.fromarray(pixels).save(partial, format="PNG"))
     except OSError as e:
         raise ImageError(f"{path}: cannot be written ({e.strerror or e})") from e
-    finally:
-        partial.unlink(missing_ok=True)

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ..contract import Array
+from ..contract import Array, Float32, Int64
 from ..errors import PromptError
 from .geometry import to_model_frame
 
-Float32 = NDArray[np.float32]
 BOX_CORNER_LABELS = (2.0, 3.0)  # top-left, bottom-right
 PADDING_LABEL = -1.0
 _NUMBERS = "biuf"  # numpy's kinds of real numbers; complex, dates and objects would lose something as floats
@@ -46,21 +45,29 @@ class Prompts:
             mask_input = self.mask_input if len(self.mask_input) == 1 else self.mask_input[group]
             yield Prompts(self.point_coords[group], self.point_labels[group], mask_input, self.has_mask_input)
 
-    def feeds(self) -> dict[str, Array]:
+    def feeds(self, mask_weights: Float32, *, image_index: Int64 | None = None) -> dict[str, Array]:
+        """All inputs of the decoder but the features of the images, and an HQ token in the place of its own.
+
+        Args:
+            mask_weights: (K, token masks), which combinations of token masks to compute.
+            image_index: (B,) which image each prompt is for; the first by default.
+        """
         return {
             "point_coords": self.point_coords,
             "point_labels": self.point_labels,
             "mask_input": self.mask_input,
             "has_mask_input": np.array([self.has_mask_input], dtype=np.float32),
+            "image_index": np.zeros(len(self), np.int64) if image_index is None else image_index,
+            "mask_weights": mask_weights,
         }
 
 
 def encode_prompts(
     *,
-    point_coords: ArrayLike | None,
-    point_labels: ArrayLike | None,
-    box: ArrayLike | None,
-    mask_input: ArrayLike | None,
+    point_coords: ArrayLike | None = None,
+    point_labels: ArrayLike | None = None,
+    box: ArrayLike | None = None,
+    mask_input: ArrayLike | None = None,
     original_hw: tuple[int, int],
     image_size: int,
     low_res_size: int,
@@ -93,9 +100,14 @@ def encode_prompts(
     return Prompts(
         _in_model_frame(coords, original_hw, image_size),
         labels.astype(np.float32),
-        np.zeros((1, 1, low_res_size, low_res_size), np.float32) if mask is None else mask,
+        no_mask(low_res_size) if mask is None else mask,
         mask is not None,
     )
+
+
+def no_mask(low_res_size: int) -> Float32:
+    """`mask_input` (1,1,L,L) where there is no mask prompt."""
+    return np.zeros((1, 1, low_res_size, low_res_size), np.float32)
 
 
 def _points(coords: ArrayLike | None, labels: ArrayLike | None) -> tuple[Array, Array] | None:

@@ -1,6 +1,6 @@
 """`manifest.json` as data: what a bundle is, what its files hash to, what its graphs take and return.
 
-In: the text of a manifest. Out: a checked `Manifest`. Imports the contract and errors alone.
+In: the text of a manifest. Out: a checked `Manifest`. Imports the contract, files and errors.
 """
 
 from .entries import EngineEntry, FileEntry, GraphEntry

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..contract import NO_FUSION, GraphSpec, ModelSizes, TensorSpec, image_encoder_spec, mask_decoder_spec
+from ..contract import (
+    NO_FUSION,
+    NUM_TOKEN_MASKS,
+    GraphSpec,
+    ModelSizes,
+    TensorSpec,
+    image_encoder_spec,
+    mask_decoder_spec,
+)
 from ..errors import BundleError
+from ..files import write_text
 from .entries import EngineEntry, FileEntry, GraphEntry
 from .seal import require_seal, sealed
 
@@ -68,7 +76,7 @@ class Manifest:
             require_seal(text)
             del content["manifest_sha256"]
             _require_types(content)
-            content["sizes"] = ModelSizes(**content["sizes"])
+            content["sizes"] = ModelSizes(**{"token_masks": NUM_TOKEN_MASKS, **content["sizes"]})
             for name in ("pixel_mean", "pixel_std"):
                 content[name] = _triple(name, content[name])
             content["mask_threshold"] = _finite("mask_threshold", content["mask_threshold"])
@@ -110,12 +118,7 @@ def read_manifest(bundle: Path) -> Manifest:
 
 def write_manifest(bundle: Path, manifest: Manifest) -> None:
     """Replace the manifest of a bundle folder in one step; OSError leaves the old one."""
-    partial = bundle / f".{MANIFEST_NAME}.{os.getpid()}.partial"
-    try:
-        partial.write_text(manifest.to_json(), encoding="utf-8", newline="\n")
-        partial.replace(bundle / MANIFEST_NAME)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(bundle / MANIFEST_NAME, manifest.to_json())
 
 
 def _require_schema(version: object) -> None:

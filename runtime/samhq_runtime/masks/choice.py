@@ -1,14 +1,11 @@
-"""Which token masks to compute, and which to keep."""
+"""Which token masks to compute, and which to keep. `token_masks` is how many the model has: 5, or 4 of a plain SAM."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..contract import NUM_SAM_TOKENS, NUM_TOKEN_MASKS
+from ..contract import NUM_SAM_TOKENS, Float32
 from ..errors import PromptError
-
-Float32 = NDArray[np.float32]
 
 # Rows pick token masks: columns are SAM's single-mask token, its three multimask tokens, the HQ token. A plain SAM
 # has no last column.
@@ -19,7 +16,7 @@ _MULTIMASK_TOKENS = slice(1, 4)
 
 
 def mask_weights(
-    *, multimask_output: bool, hq_token_only: bool, sam_tokens_only: bool = False, token_masks: int = NUM_TOKEN_MASKS
+    *, multimask_output: bool, hq_token_only: bool, sam_tokens_only: bool = False, token_masks: int
 ) -> Float32:
     """(K, token_masks) combinations the decoder shall compute, as `MaskDecoderHQ.forward` forms them.
 
@@ -38,6 +35,11 @@ def mask_weights(
     return weights
 
 
+def every_token_mask(token_masks: int) -> Float32:
+    """`mask_weights` that compute each token mask by itself."""
+    return np.eye(token_masks, dtype=np.float32)
+
+
 def require_hq(option: str, *, token_masks: int) -> None:
     """Raise PromptError if `option` is about an HQ token that the model does not have."""
     if token_masks == NUM_SAM_TOKENS:
@@ -45,7 +47,7 @@ def require_hq(option: str, *, token_masks: int) -> None:
 
 
 def choose(
-    low_res_logits: Float32, iou_predictions: Float32, *, multimask_output: bool, token_masks: int = NUM_TOKEN_MASKS
+    low_res_logits: Float32, iou_predictions: Float32, *, multimask_output: bool, token_masks: int
 ) -> tuple[Float32, Float32]:
     """The masks a caller gets, and their predicted IoU: (B,K,L,L), (B,4) -> (B,M,L,L), (B,M).
 

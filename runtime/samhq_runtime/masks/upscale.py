@@ -14,11 +14,8 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import Array
+from ..contract import Array, Float32, Float64
 from ..frames.geometry import fit_longest_side
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 _BLOCK = 64  # output pixels along an axis: products so small that no BLAS library wakes threads for them
 _BLOCKS = 4096  # of an axis at most; only sides beyond 262,144 pixels have larger blocks for it

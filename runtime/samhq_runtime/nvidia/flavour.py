@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from ..errors import BackendUnavailable, ConfigError
+from ..flags import flag_of
 from .gpu import Gpu, current_gpu
 from .options import EngineOptions
 
@@ -131,12 +132,12 @@ class TensorRT:
         """Raise unless every option that is set can be honoured by this flavour, this version and this machine."""
         for option in options.to_json():
             if option in self.flavour.refused:
-                raise ConfigError(f"{_flag(option)}: not with {self}; {self.flavour.refused[option]}")
+                raise ConfigError(f"{flag_of(option)}: not with {self}; {self.flavour.refused[option]}")
             if not self.has(_NEEDS.get(option, "Builder")):
-                raise ConfigError(f"{_flag(option)}: {self} cannot do this; leave it out, or install a newer version")
+                raise ConfigError(f"{flag_of(option)}: {self} cannot do this; leave it out, or install a newer version")
             if option in self.flavour.gpu_options and self.gpu is None:
                 raise BackendUnavailable(
-                    f"{_flag(option)}: needs an NVIDIA GPU also with {self}; build on a machine that has one"
+                    f"{flag_of(option)}: needs an NVIDIA GPU also with {self}; build on a machine that has one"
                 )
 
 
@@ -173,7 +174,3 @@ def _require_version(flavour: Flavour, version: str) -> None:
         raise BackendUnavailable(
             f"{flavour.product} {version}: expected at least {oldest} and below {flavour.below}; {flavour.install}"
         )
-
-
-def _flag(option: str) -> str:
-    return "--compute-capability" if option == "compute_capabilities" else f"--{option.replace('_', '-')}"

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contract import GraphSpec
+from ..flags import flag_of
 from .profiles import DEFAULT_RANGES, Range
 
 if TYPE_CHECKING:
     from ..manifest import EngineEntry
-
-_OPTIONS = {"compute_capabilities": "compute-capability"}  # where the option is not the flag's name
 
 
 def rebuild_command(bundle: Path, spec: GraphSpec, entry: EngineEntry, **changes: Any) -> str:
@@ -27,9 +26,9 @@ def rebuild_command(bundle: Path, spec: GraphSpec, entry: EngineEntry, **changes
     """
     words = ["samhq", "engine", str(bundle), "--target", entry.flavour, "--graph", entry.graph]
     for name, ranges in _ranges(spec, entry.profiles).items():
-        words += [f"--{name}", ",".join(map(str, ranges))]
+        words += _flag(flag_of(name), list(map(str, ranges)))
     for name, value in {**entry.flags, **changes}.items():
-        words += _flag(_OPTIONS.get(name, name.replace("_", "-")), value)
+        words += _flag(flag_of(name), value)
     return shlex.join([*words, "--overwrite"])
 
 
@@ -52,7 +51,7 @@ def _ranges(spec: GraphSpec, profiles: Sequence[Mapping[str, Any]]) -> dict[str,
     return {name: values for name, values in ranges.items() if set(values) != {DEFAULT_RANGES[name]}}
 
 
-def _flag(name: str, value: Any) -> list[str]:
+def _flag(flag: str, value: Any) -> list[str]:
     if value is True:
-        return [f"--{name}"]
-    return [f"--{name}", ",".join(value) if isinstance(value, list) else str(value)]
+        return [flag]
+    return [flag, ",".join(value) if isinstance(value, list) else str(value)]

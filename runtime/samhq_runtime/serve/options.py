@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..flags import flag_of
 
 _MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb")
 
@@ -52,7 +53,7 @@ class ServeOptions:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not (value > 0 or (value == 0 and field.name in _MAY_BE_ZERO)):
-                raise ConfigError(f"--{field.name.replace('_', '-')}: got {value}, expected more than 0")
+                raise ConfigError(f"{flag_of(field.name)}: got {value}, expected more than 0")
         if not self.model_name or set(self.model_name) & set("/?#% "):
             raise ConfigError(f"--model-name: got {self.model_name!r}, expected a name that fits into a URL path")
 

@@ -150,7 +150,7 @@ def read_prompts(request: InferRequest, sizes: ModelSizes, *, max_prompts: int) 
     """The request's prompts, validated; PromptError or RequestError says what is wrong with them."""
     given = {name: request.inputs[name].data for name in _PROMPTS if name in request.inputs}
     prompts = encode_prompts(  # for its checks alone, so the frame does not matter
-        **{name: given.get(name) for name in _PROMPTS},
+        **given,
         original_hw=(sizes.image_size, sizes.image_size),
         image_size=sizes.image_size,
         low_res_size=sizes.low_res_size,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from ..contract import Array, GraphSpec, TensorSpec
+from ..closing import Closing
+from ..contract import Array, GraphSpec, TensorSpec, require_same_io
 from ..errors import BackendUnavailable, BundleError, ConfigError, ContractError
 from .protocol import ProviderOptions, Tensor, closed
 from .providers import require_chosen
@@ -27,7 +27,7 @@ PRECISIONS = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}  # the hint, and the
 _DTYPES = {"float32": "f32", "float16": "f16", "int64": "i64"}
 
 
-class OpenVinoSession:
+class OpenVinoSession(Closing):
     """One ONNX graph under OpenVINO.
 
     float32 arithmetic stays float32: OpenVINO would lower it by itself on processors with bf16, so the precision is
@@ -113,23 +113,14 @@ class OpenVinoSession:
         self._idle = queue.LifoQueue()
         self._model = None
 
-    def __enter__(self) -> OpenVinoSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _require_contract(self, model: Any, path: Path) -> None:
         """The file's own inputs and outputs must be those of the contract."""
         for specs, ports, kind in (
             (self.spec.inputs, model.inputs, "inputs"),
             (self.spec.outputs, model.outputs, "outputs"),
         ):
-            got, expected = sorted(map(_describe_port, ports)), sorted(map(_describe, specs))
-            if got != expected:
-                raise ContractError(f"{path.name}: {kind} are {got}, expected {expected}; export the bundle again")
+            got, expected = map(_describe_port, ports), map(_describe, specs)
+            require_same_io(path.name, kind, got, expected, cure="export the bundle again")
 
 
 def _parse(providers: Sequence[str]) -> tuple[str, str]:

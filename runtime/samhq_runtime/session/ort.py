@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from ..contract import Array, GraphSpec, TensorSpec
-from ..errors import BackendUnavailable, BundleError, ContractError
+from ..closing import Closing
+from ..contract import Array, GraphSpec, TensorSpec, require_same_io
+from ..errors import BackendUnavailable, BundleError
 from .ort_providers import PROVIDERS, device_id_of, options_of, require_known
 from .protocol import ProviderOptions, Tensor, closed
 from .providers import require_chosen
@@ -27,7 +27,7 @@ except ModuleNotFoundError as e:
 _DTYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "int64": "tensor(int64)"}
 
 
-class OrtSession:
+class OrtSession(Closing):
     """One ONNX graph under ONNX Runtime, with exactly the providers that were asked for.
 
     What it keeps is in the memory of the first provider's device (IOBinding); on the CPU that is a plain array.
@@ -81,14 +81,6 @@ class OrtSession:
     def close(self) -> None:
         self._session = None
 
-    def __enter__(self) -> OrtSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _require_open(self) -> None:
         if self._session is None:
             raise closed(self.spec)
@@ -125,9 +117,8 @@ class OrtSession:
             (optional, self._session.get_overridable_initializers(), "optional inputs"),
             (self.spec.outputs, self._session.get_outputs(), "outputs"),
         ):
-            got, expected = sorted(map(_describe_actual, actual)), sorted(map(_describe, specs))
-            if got != expected:
-                raise ContractError(f"{path.name}: {kind} are {got}, expected {expected}; export the bundle again")
+            got, expected = map(_describe_actual, actual), map(_describe, specs)
+            require_same_io(path.name, kind, got, expected, cure="export the bundle again")
 
 
 class OrtTensor:

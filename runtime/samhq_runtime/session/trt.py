@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from ..contract import Array, GraphSpec
+from ..closing import Closing
+from ..contract import Array, GraphSpec, require_same_io
 from ..errors import BundleError, ConfigError, ContractError, DeviceError
 from ..manifest import EngineEntry, Manifest
 from ..nvidia.compatibility import require_runs_here
@@ -66,7 +66,7 @@ class RunOptions:
         )
 
 
-class TrtSession:
+class TrtSession(Closing):
     """One engine of a bundle; see the module for threads, `session` for the protocol. `gpu` is the one it runs on."""
 
     def __init__(self, bundle: Path, manifest: Manifest, entry: EngineEntry, options: RunOptions | None = None) -> None:
@@ -74,7 +74,8 @@ class TrtSession:
 
         Raises:
             BackendUnavailable: TensorRT, cuda-bindings or a GPU is missing, or the engine was built for another.
-            BundleError: not an engine, or not one of this bundle's graph.
+            BundleError: not an engine.
+            ContractError: not an engine of this bundle's graph.
         """
         self._options = options or RunOptions()
         tensorrt = load_tensorrt(FLAVOURS[entry.flavour])
@@ -106,14 +107,6 @@ class TrtSession:
     def close(self) -> None:
         """Let go of the engine; it is unloaded with its last session."""
         self._shared = self._tuned = None
-
-    def __enter__(self) -> TrtSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def cuda_graph(self) -> str:
@@ -273,11 +266,11 @@ def _deserialize(tensorrt: TensorRT, path: Path, *, host_code: bool) -> tuple[An
 
 def _require_contract(engine: Any, spec: GraphSpec, path: Path) -> None:
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    got = sorted(f"{n}: {_dtype(engine, n)} {list(engine.get_tensor_shape(n))}" for n in names)
+    got = (f"{n}: {_dtype(engine, n)} {list(engine.get_tensor_shape(n))}" for n in names)
     shapes = {t.name: [-1 if isinstance(d, str) else d for d in t.shape] for t in (*spec.inputs, *spec.outputs)}
-    expected = sorted(f"{t.name}: {t.dtype} {shapes[t.name]}" for t in (*spec.inputs, *spec.outputs))
-    if got != expected:
-        raise BundleError(f"{path.name}: has {got}, expected {expected}; it is not an engine of this bundle's graph")
+    expected = (f"{t.name}: {t.dtype} {shapes[t.name]}" for t in (*spec.inputs, *spec.outputs))
+    cure = "it is not an engine of this bundle's graph, build it again"
+    require_same_io(path.name, "inputs and outputs", got, expected, cure=cure)
 
 
 def _dtype(engine: Any, name: str) -> str:

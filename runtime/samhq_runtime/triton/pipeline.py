@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
 from ..bundle import Bundle
+from ..closing import Closing
 from ..contract import Array, GraphSpec
 from ..errors import BackendUnavailable, SamHqError
 from ..manifest import read_manifest
@@ -63,7 +63,7 @@ class TritonBundle(Bundle):
         return TritonSession(f"{self.path}_{graph}", self.manifest.graphs[graph].spec)
 
 
-class TritonSession:
+class TritonSession(Closing):
     """One model of this server. What the encoder leaves behind is handed to the decoder where it lies."""
 
     def __init__(self, model: str, spec: GraphSpec) -> None:
@@ -90,14 +90,6 @@ class TritonSession:
 
     def close(self) -> None:
         """Triton owns the model."""
-
-    def __enter__(self) -> TritonSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _host_memory() -> dict[str, Any]:

@@ -8,19 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from samhq_exporter.precision.policy import PRECISIONS
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.bundle.reference import REFERENCE_NAME, load_reference, sample, save_reference
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
-from samhq_runtime.engine.parity import (
-    TOLERANCES,
-    against_onnx,
-    against_pytorch,
-    require_close,
-    run_reference,
+from samhq_runtime.engine.parity import against_onnx, against_pytorch, require_close, run_reference
+from samhq_runtime.errors import BundleError, ParityError
+from samhq_runtime.parity import (
+    ENGINE_TOLERANCES,
+    EXPORT_TOLERANCES,
+    Tolerance,
+    breaches,
+    mask_iou,
+    relative_error,
     tolerance_of,
 )
-from samhq_runtime.errors import BundleError, ParityError
-from samhq_runtime.parity import mask_iou, relative_error
 
 
 def test_recorded_by_the_export(tiny_bundle: Bundle) -> None:
@@ -85,5 +87,20 @@ def test_measures() -> None:
 
 
 def test_tolerances_by_precision() -> None:
-    assert [tolerance_of(name) for name in TOLERANCES] == list(TOLERANCES.values())
-    assert tolerance_of("int8") is tolerance_of("int4") is TOLERANCES["int8"]
+    """One for each precision there is, at export and for engines; none is made up for another."""
+    assert EXPORT_TOLERANCES.keys() == ENGINE_TOLERANCES.keys() == set(PRECISIONS)
+    for tolerances in (EXPORT_TOLERANCES, ENGINE_TOLERANCES):
+        assert [tolerance_of(name, tolerances) for name in tolerances] == list(tolerances.values())
+        with pytest.raises(BundleError, match=r"'int4': .* expected one of fp32, fp16, bf16, int8"):
+            tolerance_of("int4", tolerances)
+
+
+def test_breaches() -> None:
+    """In words, and NaN never passes."""
+    tolerance = Tolerance(relative=0.1, iou=0.9)
+    assert not breaches(tolerance, mask_iou={"hq": 0.9}, relative={"x": 0.1}, against="pytorch")
+    assert breaches(tolerance, mask_iou={"hq": 0.8, "sam_0": 1}, relative={"x": np.nan, "y": 0}, against="onnx") == [
+        "mask hq against onnx: IoU 0.80000, at least 0.9 required",
+        "x against onnx: relative error nan, at most 1e-01 allowed",
+    ]
+    assert len(breaches(tolerance, mask_iou={"hq": np.nan}, relative={}, against="onnx")) == 1

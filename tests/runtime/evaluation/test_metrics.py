@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from samhq_runtime.evaluation.measure import ImageRecord, ObjectScore
-from samhq_runtime.evaluation.metrics import boundary, boundary_iou, boundary_radius, erode, extent, iou
+from samhq_runtime.evaluation.metrics import boundary, boundary_iou, boundary_radius, erode, iou
 from samhq_runtime.evaluation.summary import calibrate, compare, size_of, summarise
-from samhq_runtime.evaluation.truth import deepest_point, tight_box
+from samhq_runtime.evaluation.truth import deepest_point
+from samhq_runtime.masks.box import box_of, extent
 from tests.support.eval_datasets import rectangles
 
 Mask = NDArray[np.bool_]
@@ -76,6 +77,8 @@ def test_erosion_of_what_is_smaller_than_the_square_is_empty() -> None:
     assert not erode(np.ones((5, 4), dtype=bool), 2).any()
     assert erode(np.ones((5, 5), dtype=bool), 2).sum() == 1
     assert extent(np.zeros((3, 3), dtype=bool)) == (slice(0, 0), slice(0, 0))
+    with pytest.raises(ValueError, match="an empty mask has no box"):
+        box_of(np.zeros((3, 3), dtype=bool))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_prompts_from_a_mask(
     boxes: list[tuple[int, int, int, int]], box: tuple[int, ...], point: tuple[int, int]
 ) -> None:
     mask = rectangles(*boxes, hw=(20, 40)).any(axis=0)
-    np.testing.assert_array_equal(tight_box(mask), box)
+    np.testing.assert_array_equal(box_of(mask), box)
     np.testing.assert_array_equal(deepest_point(mask), point)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.errors import PromptError
+from samhq_runtime.files import write_whole
 from samhq_runtime.fleet.jobs import ImageJob, read_jobs
 from samhq_runtime.fleet.segmenter import Segmenter
 from samhq_runtime.frames.image_files import read_image
@@ -51,9 +52,10 @@ def test_a_second_run_does_what_is_left(tiny_bundle: Bundle, tmp_path: Path, cap
 
 def test_what_a_killed_writer_left_is_swept(tiny_bundle: Bundle, tmp_path: Path) -> None:
     folder = make_folder(tmp_path, 2)
-    left = folder / "out" / "a" / ".0.png.json.0123abcd.partial"
-    left.parent.mkdir(parents=True)
-    left.write_text("{")
+    left: list[Path] = []
+    (folder / "out" / "a").mkdir(parents=True)
+    write_whole(folder / "out" / "a" / "0.png.json", lambda partial: left.append(partial) or partial.write_text("{"))
+    (folder / "out" / "a" / "0.png.json").rename(left[0])
     assert run(tiny_bundle, folder) == 0
     assert sorted(results(folder / "out")) == ["a/0.png", "b/1.png"]  # asserts that nothing else is there
 

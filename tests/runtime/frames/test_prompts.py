@@ -17,8 +17,7 @@ BOX = [10, 20, 30, 40]
 
 def encode(**prompts: Any) -> Prompts:
     """Prompts on an image of 50 x 100 pixels for a model of 200 x 200: coordinates double."""
-    absent = dict.fromkeys(("point_coords", "point_labels", "box", "mask_input"))
-    return encode_prompts(**{**absent, **prompts}, original_hw=(50, 100), image_size=200, low_res_size=SIDE)
+    return encode_prompts(**prompts, original_hw=(50, 100), image_size=200, low_res_size=SIDE)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ def test_coords_and_labels(prompts: dict[str, Any], coords: Any, labels: Any) ->
 @pytest.mark.parametrize(("shape", "count"), [((SIDE, SIDE), 1), ((1, SIDE, SIDE), 1), ((3, 1, SIDE, SIDE), 3)])
 def test_mask_input_shapes(shape: tuple[int, ...], count: int) -> None:
     mask = np.random.default_rng(0).normal(size=shape)
-    feeds = encode(mask_input=mask).feeds()
+    feeds = encode(mask_input=mask).feeds(np.eye(5, dtype=np.float32))
     assert feeds["mask_input"].shape == (count, 1, SIDE, SIDE)
     assert feeds["has_mask_input"] == [1.0]
     np.testing.assert_array_equal(feeds["mask_input"].ravel(), mask.astype(np.float32).ravel())
@@ -67,7 +66,7 @@ def test_mask_input_shapes(shape: tuple[int, ...], count: int) -> None:
 
 
 def test_no_mask_input_is_zeros_that_do_not_count() -> None:
-    feeds = encode(box=BOX).feeds()
+    feeds = encode(box=BOX).feeds(np.eye(5, dtype=np.float32))
     assert feeds["mask_input"].shape == (1, 1, SIDE, SIDE)
     assert not feeds["mask_input"].any()
     assert feeds["has_mask_input"] == [0.0]

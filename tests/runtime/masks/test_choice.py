@@ -19,7 +19,7 @@ from samhq_runtime.masks.choice import choose, mask_weights
     ],
 )
 def test_mask_weights(multimask_output: bool, hq_token_only: bool, expected: list[list[int]]) -> None:
-    got = mask_weights(multimask_output=multimask_output, hq_token_only=hq_token_only)
+    got = mask_weights(multimask_output=multimask_output, hq_token_only=hq_token_only, token_masks=5)
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, expected)
 
@@ -41,14 +41,14 @@ def test_sam_tokens_only(multimask_output: bool, expected: list[list[int]], toke
     ("multimask_output", "expected"),
     [(False, [[1, 0, 0, 0]]), (True, [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])],
 )
-def test_original_sam_has_no_hq_column(multimask_output: bool, expected: list[list[int]]) -> None:
+def test_plain_sam_has_no_hq_column(multimask_output: bool, expected: list[list[int]]) -> None:
     got = mask_weights(multimask_output=multimask_output, hq_token_only=False, token_masks=4)
     np.testing.assert_array_equal(got, expected)
     with pytest.raises(PromptError, match="plain SAM without HQ part"):
         mask_weights(multimask_output=multimask_output, hq_token_only=True, token_masks=4)
 
 
-def test_original_sam_returns_every_candidate() -> None:
+def test_plain_sam_returns_every_candidate() -> None:
     logits = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype(np.float32)
     masks, quality = choose(logits, IOU, multimask_output=True, token_masks=4)
     np.testing.assert_array_equal(masks, logits)
@@ -68,7 +68,7 @@ IOU = np.array([[0.9, 0.1, 0.3, 0.2], [0.1, 0.8, 0.2, 0.8], [0.0, 0.1, 0.2, 0.3]
 )
 def test_choose(candidates: int, multimask_output: bool, kept: list[int], iou: list[float]) -> None:
     logits = np.random.default_rng(0).normal(size=(3, candidates, 4, 4)).astype(np.float32)
-    mask, quality = choose(logits, IOU, multimask_output=multimask_output)
+    mask, quality = choose(logits, IOU, multimask_output=multimask_output, token_masks=5)
     assert mask.shape == (3, 1, 4, 4)
     np.testing.assert_array_equal(mask[:, 0], logits[[0, 1, 2], kept])
     np.testing.assert_allclose(quality, np.array(iou, np.float32)[:, None])

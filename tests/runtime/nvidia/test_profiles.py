@@ -8,7 +8,7 @@ from samhq_runtime.contract import ModelSizes, image_encoder_spec, mask_decoder_
 from samhq_runtime.errors import ConfigError
 from samhq_runtime.nvidia.profiles import DEFAULT_RANGES, Range, ShapeRange, parse_ranges, profiles_of
 
-SIZES = ModelSizes(image_size=1024, embedding_size=64, embed_dim=256)
+SIZES = ModelSizes(image_size=1024, embedding_size=64, embed_dim=256, token_masks=5)
 ENCODER, DECODER = image_encoder_spec(SIZES), mask_decoder_spec(SIZES)
 
 
