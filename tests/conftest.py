@@ -1,16 +1,22 @@
-"""Tiny seeded models and bundles for the tests; one demo bundle per session."""
+"""Options of a run, and what most tests share: tiny seeded checkpoints, and bundles of them and of the demo model."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
-from samhq_exporter.config import ExportConfig
+from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_runtime.bundle import Bundle
 from tests.support import official
-from tests.support.bundles import export
-from tests.support.models import save_checkpoint, tiny_sam
+from tests.support.models import TINY, save_checkpoint, tiny_sam
+from tests.support.parity import randomise
+from tests.support.reference import official_sam
+from tests.support.shared import shared_bundle
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,6 +29,15 @@ def pytest_configure(config: pytest.Config) -> None:
     official.required = config.getoption("--run-slow")
     if hasattr(config.option, "loadscopereorder"):  # pytest-xdist would put the long files of few tests last
         config.option.loadscopereorder = False
+    _share_processors(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _share_processors(workers: int) -> None:
+    """With as many threads each as there are processors, workers spend half of their time waiting for one another."""
+    if workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # of child processes
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -41,15 +56,46 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return export(tiny_checkpoint, tmp_path_factory.mktemp("tiny") / "bundle")
+def tiny_bundle_of(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Bundle]:
+    """By precision and token fusion; the checkpoint's own is `independent`."""
+
+    def bundle_of(precision: str, token_fusion: str) -> Bundle:
+        asked = None if token_fusion == "independent" else token_fusion
+        return shared_bundle(tmp_path_factory, tiny_checkpoint, precision=precision, token_fusion=asked)
+
+    return bundle_of
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_bundle_of: Callable[[str, str], Bundle]) -> Bundle:
+    return tiny_bundle_of("fp32", "independent")
+
+
+@pytest.fixture(scope="session")
+def official_plain_sam() -> nn.Module:
+    """The official SAM of the tiny sizes: no HQ features, no HQ token, three masks for multimask_output."""
+    sam = official_sam(official.import_official("segment_anything"), TINY)
+    randomise(sam, seed=11)
+    return sam
+
+
+@pytest.fixture(scope="session")
+def plain_checkpoint(official_plain_sam: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plain") / "sam_tiny_sizes.pth"
+    torch.save(official_plain_sam.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def plain_bundle(plain_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return shared_bundle(tmp_path_factory, plain_checkpoint)
 
 
 @pytest.fixture(scope="session")
 def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return export(ExportConfig.checkpoint, tmp_path_factory.mktemp("demo") / "bundle")
+    return shared_bundle(tmp_path_factory, DEMO_CHECKPOINT)
 
 
 @pytest.fixture(scope="session")
 def demo_bundle_fp16(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return export(ExportConfig.checkpoint, tmp_path_factory.mktemp("demo16") / "bundle", precision="fp16")
+    return shared_bundle(tmp_path_factory, DEMO_CHECKPOINT, precision="fp16")

@@ -37,14 +37,11 @@ CASES = [(fusion, precision) for precision in ("fp32", "fp16") for fusion in FUS
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
 def exported(
-    request: pytest.FixtureRequest, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tiny_checkpoint: Path, tiny_bundle_of: Callable[[str, str], Bundle]
 ) -> tuple[Bundle, Sam]:
     fusion, precision = request.param
     sam = load_checkpoint(tiny_checkpoint, token_fusion=fusion).sam
-    if request.param == ("independent", "fp32"):
-        return request.getfixturevalue("tiny_bundle"), sam
-    output = tmp_path_factory.mktemp("exported") / "bundle"
-    return export(tiny_checkpoint, output, token_fusion=fusion, precision=precision), sam
+    return tiny_bundle_of(precision, fusion), sam
 
 
 def graph_of(bundle: Bundle, name: str) -> ir.Graph:

@@ -32,10 +32,10 @@ from tests.support.reference import (
     ALL_PROMPTS,
     mobile_sam,
     official_predictions,
-    official_sam,
     photographs,
     prompts_for,
 )
+from tests.support.shared import shared_bundle
 
 PRECISIONS = {"fp32": (1e-3, 0.9999), "fp16": (3e-2, 0.97)}  # of the range of the logits, mask IoU
 
@@ -45,32 +45,9 @@ def package() -> ModuleType:
     return import_official("segment_anything")
 
 
-@pytest.fixture(scope="module")
-def official(package: ModuleType) -> nn.Module:
-    sam = official_sam(package, TINY)
-    randomise(sam, seed=11)
-    return sam
-
-
-@pytest.fixture(scope="module")
-def checkpoint(official: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("plain") / "sam_tiny_sizes.pth"
-    torch.save(official.state_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def fp32_bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return export(checkpoint, tmp_path_factory.mktemp("plain") / "bundle")
-
-
 @pytest.fixture(scope="module", params=PRECISIONS)
-def bundle(
-    request: pytest.FixtureRequest, checkpoint: Path, fp32_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
-) -> Bundle:
-    if request.param == "fp32":
-        return fp32_bundle
-    return export(checkpoint, tmp_path_factory.mktemp("plain") / "bundle", precision=request.param)
+def bundle(request: pytest.FixtureRequest, plain_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return shared_bundle(tmp_path_factory, plain_checkpoint, precision=request.param)
 
 
 def assert_same(bundle: Bundle, reference: Any) -> None:
@@ -92,8 +69,8 @@ def assert_same(bundle: Bundle, reference: Any) -> None:
                 assert iou(got[0] > 0, expected[0] > 0) >= least_iou, case
 
 
-def test_equals_segment_anything(bundle: Bundle, official: nn.Module, package: ModuleType) -> None:
-    assert_same(bundle, package.SamPredictor(official))
+def test_equals_segment_anything(bundle: Bundle, official_plain_sam: nn.Module, package: ModuleType) -> None:
+    assert_same(bundle, package.SamPredictor(official_plain_sam))
 
 
 def test_mobile_sam_equals_its_modules(tmp_path: Path) -> None:
@@ -169,12 +146,12 @@ def test_commands(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_in_memory(
-    official: nn.Module, fp32_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    official_plain_sam: nn.Module, plain_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = export_bundle(ExportConfig(output=tmp_path / "bundle"), model=official)
+    result = export_bundle(ExportConfig(output=tmp_path / "bundle"), model=official_plain_sam)
     assert result.manifest.checkpoint["file"] == "Sam object"
     for file in ("image_encoder.onnx", "mask_decoder.onnx"):
-        assert (result.path / file).read_bytes() == (fp32_bundle.path / file).read_bytes()
+        assert (result.path / file).read_bytes() == (plain_bundle.path / file).read_bytes()
     print_result(result)
     assert "custom, fp32, no HQ part: plain SAM; against PyTorch:" in capsys.readouterr().out
 
@@ -188,11 +165,11 @@ def test_in_memory(
     ],
 )
 def test_options_that_need_an_hq_part(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], complaint: str
+    plain_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], complaint: str
 ) -> None:
     np.save(tmp_path / "token.npy", np.zeros((1, TINY.embed_dim), np.float32))
     options = [str(tmp_path / "token.npy") if option == "TOKEN" else option for option in options]
-    assert export_main(["--checkpoint", str(checkpoint), "--output", str(tmp_path / "bundle"), *options]) == 1
+    assert export_main(["--checkpoint", str(plain_checkpoint), "--output", str(tmp_path / "bundle"), *options]) == 1
     err = capsys.readouterr().err
     assert complaint in err
     assert "Traceback" not in err

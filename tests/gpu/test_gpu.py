@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samhq_exporter.config import ExportConfig
+from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle, load_bundle
 from samhq_runtime.doctor import examine
@@ -24,7 +24,7 @@ from samhq_runtime.engine.timing_cache import timing_cache_folder
 from samhq_runtime.errors import BackendUnavailable, ParityError
 from samhq_runtime.nvidia.flavour import load_tensorrt
 from samhq_runtime.parity import ENGINE_TOLERANCES, Tolerance, mask_overlap
-from tests.support.bundles import export
+from tests.support.shared import shared_bundle
 
 pytestmark = pytest.mark.gpu
 BOXES = np.array([[40, 60, 200, 210], [100, 30, 240, 120], [10, 10, 250, 250]])
@@ -35,15 +35,8 @@ REPEATS = 20
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
-    """The demo model in each precision, exported once."""
-    folder, done = tmp_path_factory.mktemp("gpu"), dict[str, Bundle]()
-
-    def bundle_of(precision: str) -> Bundle:
-        if precision not in done:
-            done[precision] = export(ExportConfig.checkpoint, folder / precision, precision=precision)
-        return done[precision]
-
-    return bundle_of
+    """The demo model in each precision."""
+    return lambda precision: shared_bundle(tmp_path_factory, DEMO_CHECKPOINT, precision=precision)
 
 
 @pytest.fixture(scope="module")

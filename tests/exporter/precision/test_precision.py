@@ -23,6 +23,7 @@ from samhq_runtime.contract import IMAGE_ENCODER
 from samhq_runtime.errors import BackendUnavailable, ConfigError, GraphError, ParityError
 from tests.support.bundles import export
 from tests.support.models import save_checkpoint, tiny_sam
+from tests.support.shared import shared_bundle
 
 SCENES = 4
 COMPUTE = {  # of encoder and decoder
@@ -42,9 +43,7 @@ def test_every_precision_has_a_gate() -> None:
 
 @pytest.fixture(scope="module", params=GATES)
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    if request.param == "fp16":
-        return request.getfixturevalue("demo_bundle_fp16")
-    return export(DEMO_CHECKPOINT, tmp_path_factory.mktemp(request.param) / "bundle", precision=request.param)
+    return shared_bundle(tmp_path_factory, DEMO_CHECKPOINT, precision=request.param)
 
 
 def test_demo_masks(demo: Bundle) -> None:

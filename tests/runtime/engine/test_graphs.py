@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
 import onnx_ir as ir
 import pytest
 
@@ -11,8 +15,6 @@ from samhq_runtime.bundle import Bundle
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine import build_engines
 from samhq_runtime.engine.builder import ParsedGraph
-from tests.support.bundles import export
-from tests.support.models import save_checkpoint, tiny_sam
 from tests.support.tensorrt_builder import (
     COMPUTE,
     LAYER_OF_OPERATOR,
@@ -29,12 +31,9 @@ FORMS = [*((precision, "hadamard") for precision in PRECISIONS), ("fp32", "indep
 
 
 @pytest.fixture(scope="module", params=FORMS, ids="-".join)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def exported(request: pytest.FixtureRequest, tiny_bundle_of: Callable[[str, str], Bundle]) -> Bundle:
     require_rtx()
-    precision, fusion = request.param
-    folder = tmp_path_factory.mktemp(f"{fusion}-{precision}")
-    checkpoint = save_checkpoint(tiny_sam(token_fusion=fusion), folder / "tiny.pth")
-    return export(checkpoint, folder / "bundle", precision=precision, token_fusion=fusion)
+    return tiny_bundle_of(*request.param)
 
 
 def parsed(bundle: Bundle, name: str) -> ParsedGraph:
@@ -71,10 +70,11 @@ def test_compute_precision(exported: Bundle) -> None:
         assert bool(quantized) == (exported.manifest.precision == "int8" and name == IMAGE_ENCODER)
 
 
-def test_builds_with_dynamic_profiles(exported: Bundle) -> None:
+def test_builds_with_dynamic_profiles(exported: Bundle, tmp_path: Path) -> None:
     """The encoder is the same for every fusion."""
     graphs = [IMAGE_ENCODER, MASK_DECODER] if exported.manifest.token_fusion == "independent" else [MASK_DECODER]
-    built = build_engines(exported, target="rtx", graphs=graphs)
+    bundle = shutil.copytree(exported.path, tmp_path / "bundle")
+    built = build_engines(bundle, target="rtx", graphs=graphs)
     assert [engine.entry.graph for engine in built] == graphs
 
 
