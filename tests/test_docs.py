@@ -140,15 +140,16 @@ def test_room_says_what_enters_and_leaves(room: Path) -> None:
     assert re.search(r"^In: .*Out: .*[Ii]mports ", docstring or "", flags=re.MULTILINE | re.DOTALL)
 
 
-def subcommands() -> set[str]:
-    (action,) = (a for a in runtime_parser()._actions if isinstance(a, argparse._SubParsersAction))
+def subcommands(parser: argparse.ArgumentParser) -> set[str]:
+    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     return set(action.choices)
 
 
 @pytest.mark.parametrize(
     ("page", "pattern", "names"),
     [
-        ("README.md", r"samhq (\w+)", subcommands()),
+        ("README.md", r"samhq (\w+)", subcommands(runtime_parser())),
+        ("README.md", r"samhq-export ([\w-]+)", subcommands(export_parser())),
         ("README.md", r"`(\w+)`", PRECISIONS),
         ("docs/precision.md", r"(?<=\| )(\w+)(?= \|)", PRECISIONS),
         ("docs/predict.md", r"`(\w+)`", PROVIDERS),
@@ -177,7 +178,7 @@ def test_named_benchmarks_exist(page: Path) -> None:
 
 def test_bundle_page_has_the_contract() -> None:
     """The table of tensors is that of `contract.py`, in the letters that the page introduces."""
-    sizes = ModelSizes(image_size=9000, embedding_size=100, embed_dim=880)
+    sizes = ModelSizes(image_size=9000, embedding_size=100, embed_dim=880, token_masks=5)
     letters = {9000: "S", 100: "G", 400: "L", 880: "C", 110: "C / 8"}
     rows = [
         (
