@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from samhq_runtime.bench.cases import COLD_START, Limits, plan
+from samhq_runtime.bench.cases import COLD_START, RepeatOptions, plan
 from samhq_runtime.bench.runner import run_cases
 from samhq_runtime.bench.sample_image import sample_image
 from samhq_runtime.frames.image_files import write_png
@@ -27,7 +27,7 @@ def cold_start(bundles: Sequence[Path], threads: int) -> list[dict[str, Any]]:
         return run_cases(
             cases,
             image=picture,
-            limits=Limits(),
+            repeats=RepeatOptions(),
             threads=threads,
             cold_starts=_STARTS,
             notice=lambda text: print(text, file=sys.stderr),

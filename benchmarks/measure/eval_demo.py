@@ -28,7 +28,7 @@ from samhq_exporter.scenes.drawing import draw_scene
 from samhq_runtime.evaluation import Report, evaluate
 from samhq_runtime.evaluation.dataset import Skip
 from samhq_runtime.evaluation.report import BundleReport
-from samhq_runtime.evaluation.summary import Bin, Calibration, Comparison, Group, Scores
+from samhq_runtime.evaluation.summary import Bin, Comparison, Group, IouCalibration, Scores
 from samhq_runtime.files import sha256_of
 
 _PRECISIONS = ("fp32", "fp16", "int8")
@@ -126,6 +126,6 @@ def _scores(content: Mapping[str, Any]) -> Scores:
     calibration = content["calibration"]
     parts = {
         "by_size": {size: Group(**group) for size, group in content["by_size"].items()},
-        "calibration": Calibration(**{**calibration, "bins": tuple(Bin(**b) for b in calibration["bins"])}),
+        "calibration": IouCalibration(**{**calibration, "bins": tuple(Bin(**b) for b in calibration["bins"])}),
     }
     return Scores(**{**content, **parts})

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.pages import format_seconds
 from benchmarks.recording import Record, described
-from samhq_runtime.bench.cases import DECODER, ENCODER, END_TO_END, Case, Limits, plan
+from samhq_runtime.bench.cases import DECODER, ENCODER, END_TO_END, Case, RepeatOptions, plan
 from samhq_runtime.bench.plot import require_matplotlib
 from samhq_runtime.bench.runner import run_cases
 from samhq_runtime.bench.sample_image import sample_image
@@ -77,7 +77,7 @@ def _measured(case: Case, picture: Path, options: argparse.Namespace) -> list[di
         return run_cases(
             [case],
             image=picture,
-            limits=Limits(warm_ups=1, repeats=7, seconds=options.seconds),
+            repeats=RepeatOptions(warm_ups=1, repeats=7, seconds=options.seconds),
             threads=options.threads,
             cold_starts=1,
             notice=lambda text: print(text, file=sys.stderr),

@@ -45,7 +45,7 @@ def require_hq_token(values: ArrayLike, *, embed_dim: int) -> NDArray[np.float32
     token = np.asarray(values)
     if token.size != embed_dim or not np.issubdtype(token.dtype, np.floating):
         raise PromptError(f"hq_token: got {token.dtype} {token.shape}, expected {embed_dim} finite floats")
-    with np.errstate(over="ignore"):  # said below
+    with np.errstate(over="ignore"):  # refused below
         single = token.reshape(1, embed_dim).astype(np.float32)
     if not np.isfinite(single).all():
         raise PromptError(f"hq_token: got NaN, infinity or beyond float32, expected {embed_dim} finite floats")

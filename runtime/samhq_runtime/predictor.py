@@ -67,14 +67,7 @@ class Predictor(Closing):
             raise ConfigError(f"prompts_per_call: got {prompts_per_call}, expected at least 1")
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         self._sizes = self.bundle.manifest.sizes
-        if hq_token is not None:
-            require_hq("hq_token", token_masks=self._sizes.token_masks)
-        if isinstance(hq_token, str | Path):
-            fusion = self.bundle.manifest.token_fusion
-            hq_token = read_hq_token(Path(hq_token), embed_dim=self._sizes.embed_dim, token_fusion=fusion)
-        elif hq_token is not None:
-            hq_token = require_hq_token(hq_token, embed_dim=self._sizes.embed_dim)
-        self._hq_token = {} if hq_token is None else {"hq_token": hq_token}
+        self._hq_token = {} if hq_token is None else {"hq_token": self._own_token(hq_token)}
         self._encoder, self._decoder = self.bundle.open_both(
             providers=providers, threads=threads, provider_options=provider_options
         )
@@ -139,17 +132,7 @@ class Predictor(Closing):
             PromptError: no image set, a prompt that is malformed, not finite or so far from the image that the model
                 answers NaN, or `hq_token_only` of a plain SAM.
         """
-        if self._image is None:
-            raise PromptError("no image set: call set_image(image) before predict()")
-        prompts = encode_prompts(
-            point_coords=point_coords,
-            point_labels=point_labels,
-            box=box,
-            mask_input=mask_input,
-            original_hw=self._image.original_hw,
-            image_size=self._sizes.image_size,
-            low_res_size=self._sizes.low_res_size,
-        )
+        prompts = self._encode_prompts(point_coords, point_labels, box, mask_input)
         weights = mask_weights(
             multimask_output=multimask_output,
             hq_token_only=hq_token_only,
@@ -165,6 +148,33 @@ class Predictor(Closing):
         """Release both sessions."""
         self._encoder.close()
         self._decoder.close()
+
+    def _own_token(self, hq_token: ArrayLike | str | Path) -> Float32:
+        """Another HQ token for this model, (1, embed_dim)."""
+        require_hq("hq_token", token_masks=self._sizes.token_masks)
+        if isinstance(hq_token, str | Path):
+            fusion = self.bundle.manifest.token_fusion
+            return read_hq_token(Path(hq_token), embed_dim=self._sizes.embed_dim, token_fusion=fusion)
+        return require_hq_token(hq_token, embed_dim=self._sizes.embed_dim)
+
+    def _encode_prompts(
+        self,
+        point_coords: ArrayLike | None,
+        point_labels: ArrayLike | None,
+        box: ArrayLike | None,
+        mask_input: ArrayLike | None,
+    ) -> Prompts:
+        if self._image is None:
+            raise PromptError("no image set: call set_image(image) before predict()")
+        return encode_prompts(
+            point_coords=point_coords,
+            point_labels=point_labels,
+            box=box,
+            mask_input=mask_input,
+            original_hw=self._image.original_hw,
+            image_size=self._sizes.image_size,
+            low_res_size=self._sizes.low_res_size,
+        )
 
     def _upscale(self, low_res_logits: Float32, *, return_logits: bool) -> Array:
         assert self._image is not None

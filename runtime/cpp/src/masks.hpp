@@ -9,7 +9,7 @@
 
 namespace samhq_core {
 
-// Rows of `mask_weights` (K, token_masks): which combinations of token masks the decoder shall compute.
+// Rows of `mask_weights` (K, token_masks): which combinations of token masks the decoder is to compute.
 std::vector<float> mask_weights(bool multimask_output, bool hq_token_only, int64_t token_masks);
 
 // Index, among K computed masks and among the 4 predicted IoUs, of each mask that the caller gets for one object.

@@ -191,8 +191,8 @@ samhq_status samhq_predict(const samhq_image* image, const samhq_prompts* prompt
         *out = nullptr;
         require(image, "image");
         const samhq_prompts given = read_struct(prompts, "samhq_prompts");
-        const samhq_predict_options wished = read_optional(options, "samhq_predict_options");
-        *out = new samhq_result{image->model->predict(image->encoded, given, wished)};
+        const samhq_predict_options chosen = read_optional(options, "samhq_predict_options");
+        *out = new samhq_result{image->model->predict(image->encoded, given, chosen)};
     });
 }
 

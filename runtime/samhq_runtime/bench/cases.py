@@ -37,14 +37,20 @@ class Case:
         return {ENCODER: self.images, DECODER: self.prompts}.get(self.measure, 1)
 
     def __str__(self) -> str:
-        sizes = {COLD_START: "", ENCODER: f", {self.images} images", END_TO_END: f", {self.prompts} prompts"}
-        both = f", {self.prompts} prompts, {self.images} images"
-        return f"{Path(self.bundle).name}, {self.provider}, {self.measure}{sizes.get(self.measure, both)}"
+        sizes = sizes_of(self.measure, prompts=self.prompts, images=self.images)
+        return ", ".join([Path(self.bundle).name, self.provider, self.measure, *sizes])
+
+
+def sizes_of(measure: str, *, prompts: int, images: int) -> list[str]:
+    """The sizes that mean something for a measure, in words."""
+    counts = {"prompts": f"{prompts} prompts", "images": f"{images} images"}
+    meaningful = {COLD_START: (), ENCODER: ("images",), DECODER: ("prompts", "images"), END_TO_END: ("prompts",)}
+    return [counts[name] for name in meaningful[measure]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How long a case is measured: `repeats` calls, or fewer (but at least three) once `seconds` have passed."""
+class RepeatOptions:
+    """How often a case is measured: `repeats` calls, or fewer (but at least three) once `seconds` have passed."""
 
     warm_ups: int | None = None
     repeats: int = 50
@@ -72,7 +78,7 @@ def plan(
     prompts: Sequence[int],
     images: Sequence[int],
 ) -> list[Case]:
-    """All cases, cold starts first: they tell at once whether a bundle or a provider cannot be had here.
+    """All cases, cold starts first: they show at once whether a bundle or a provider is missing here.
 
     Raises:
         ConfigError: two bundles of one name, or sizes below 1.

@@ -15,7 +15,7 @@ _KEY = ("provider", "measure", "prompts", "images")
 
 @dataclass(frozen=True)
 class Comparison:
-    """One case in both files; `memory` is the ratio of peak host memory, if both runs could tell."""
+    """One case in both files; `memory` is the ratio of peak host memory, if both runs measured it."""
 
     name: str
     time: Ratio
@@ -35,7 +35,7 @@ class Comparison:
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Comparison]:
     """The cases of `old`, each with its counterpart in `new`.
 
-    Bundles are told apart by name; if each file has one bundle, those two are compared whatever they are called.
+    Bundles are distinguished by name; if each file has one bundle, those two are compared whatever they are called.
 
     Raises:
         BenchmarkError: a case of `old` was not measured in `new`, so nothing can be said of it.

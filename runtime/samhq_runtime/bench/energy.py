@@ -5,16 +5,18 @@ All count what the whole device draws, idle share and other processes included.
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from .jetson import parse_tegrastats, rail_watts, total_watts
-from .nvml import open_nvml
+from .nvml import Nvml, open_nvml
 from .rapl import rapl_counters
 
 Meter = Callable[[], float]  # joules since some moment in the past
@@ -29,11 +31,15 @@ def open_meters(root: Path = Path("/")) -> Iterator[dict[str, Meter]]:
         nvml = stack.enter_context(open_nvml())
         for number, gpu in enumerate(nvml.gpus() if nvml else []):
             if nvml is not None and nvml.joules(gpu) is not None:
-                meters[f"gpu {number}"] = lambda nvml=nvml, gpu=gpu: nvml.joules(gpu) or 0.0  # type: ignore[misc]
+                meters[f"gpu {number}"] = partial(_gpu_joules, nvml, gpu)
         watts = stack.enter_context(_jetson_watts(root))
         if watts:
             meters["jetson module"] = stack.enter_context(integrated(watts))
         yield meters
+
+
+def _gpu_joules(nvml: Nvml, gpu: ctypes.c_void_p) -> float:
+    return nvml.joules(gpu) or 0.0
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from .system_files import read_fact
+
 _INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "5V_IN")  # whole module; boards without one are the sum of their rails
 _TEGRASTATS_RAIL = re.compile(r"(?P<rail>[A-Z][A-Z0-9_]*) (?P<now>\d+)(?:mW)?/(?P<average>\d+)(?:mW)?(?=\s|$)")
 _TEGRASTATS_RAM = re.compile(r"\bRAM (?P<used>\d+)/(?P<total>\d+)MB")
@@ -17,11 +19,11 @@ _TEGRASTATS_RAM = re.compile(r"\bRAM (?P<used>\d+)/(?P<total>\d+)MB")
 
 def describe_jetson(root: Path = Path("/")) -> dict[str, Any]:
     """Board, Jetson Linux release, power mode, GPU clock in MHz and power rails; empty elsewhere."""
-    release = _read(root / "etc/nv_tegra_release").splitlines()
+    release = read_fact(root / "etc/nv_tegra_release").splitlines()
     if not release and not (root / "etc/nvpmodel.conf").is_file():
         return {}
     found = {
-        "board": _read(root / "proc/device-tree/model").rstrip("\0"),
+        "board": read_fact(root / "proc/device-tree/model").rstrip("\0"),
         "jetson_linux": release[0].lstrip("# ") if release else "",
         "power_mode": power_mode(root),
         "gpu_mhz": gpu_mhz(root),
@@ -31,11 +33,11 @@ def describe_jetson(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def power_mode(root: Path = Path("/")) -> str:
-    """Name of the nvpmodel power mode, such as `MAXN` or `MODE_30W`; empty if it is not told."""
-    status = re.search(r"pmode:(\d+)", _read(root / "var/lib/nvpmodel/status"))
+    """Name of the nvpmodel power mode, such as `MAXN` or `MODE_30W`; empty if it is not known."""
+    status = re.search(r"pmode:(\d+)", read_fact(root / "var/lib/nvpmodel/status"))
     if not status:
         return ""
-    models = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", _read(root / "etc/nvpmodel.conf"))
+    models = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", read_fact(root / "etc/nvpmodel.conf"))
     number = int(status[1])
     return {int(i): name for i, name in models}.get(number, f"mode {number}")
 
@@ -45,7 +47,7 @@ def gpu_mhz(root: Path = Path("/")) -> float | None:
     folders = sorted(
         path for path in root.glob("sys/class/devfreq/*") if path.name.endswith((".gpu", ".gv11b", ".ga10b"))
     )
-    text = _read(folders[0] / "cur_freq") if folders else ""
+    text = read_fact(folders[0] / "cur_freq") if folders else ""
     return int(text) / 1e6 if text.isdigit() else None
 
 
@@ -53,8 +55,8 @@ def rail_watts(root: Path = Path("/")) -> dict[str, float]:
     """Watts per labelled rail of the board's INA3221 monitors; empty where they cannot be read."""
     watts = {}
     for label in sorted(root.glob("sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in[123]_label")):
-        rail, channel = _read(label), label.name[2]
-        millivolts, milliamperes = (_read(label.parent / f"{kind}{channel}_input") for kind in ("in", "curr"))
+        rail, channel = read_fact(label), label.name[2]
+        millivolts, milliamperes = (read_fact(label.parent / f"{kind}{channel}_input") for kind in ("in", "curr"))
         if rail and rail != "NC" and millivolts.isdigit() and milliamperes.isdigit():
             watts[rail] = int(millivolts) * int(milliamperes) / 1e6
     return watts
@@ -70,10 +72,3 @@ def total_watts(rails: dict[str, float]) -> float:
     """What the module draws: its input rail, or the sum of its rails where there is none."""
     inputs = [rails[name] for name in _INPUT_RAILS if name in rails]
     return inputs[0] if inputs else sum(rails.values())
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""

@@ -10,6 +10,7 @@ from typing import Any
 
 from .jetson import describe_jetson
 from .nvml import describe_gpus
+from .system_files import read_fact
 
 # Distributions that decide speed; `onnxruntime` and `onnxruntime-gpu` are one module from two of them.
 LIBRARIES = ("samhq-export", "numpy", "Pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "cuda-python")
@@ -18,7 +19,7 @@ _CPU = Path("sys/devices/system/cpu")
 
 
 def describe_machine(root: Path = Path("/"), *, libraries: tuple[str, ...] = LIBRARIES) -> dict[str, Any]:
-    """Everything that is known of this machine; what it does not tell is left out."""
+    """Everything that is known of this machine; what is unknown is left out."""
     found = {
         "cpu": describe_cpu(root),
         "memory_gb": _memory_gb(root),
@@ -32,7 +33,7 @@ def describe_machine(root: Path = Path("/"), *, libraries: tuple[str, ...] = LIB
 
 
 def describe_cpu(root: Path) -> dict[str, Any]:
-    lines = _read(root / "proc/cpuinfo").splitlines()
+    lines = read_fact(root / "proc/cpuinfo").splitlines()
     pairs = [line.partition(":") for line in reversed(lines)]  # reversed: of the cores, the first counts
     fields = {name.strip(): value.strip() for name, _, value in pairs}
     flags = set(fields.get("flags", fields.get("Features", "")).split())
@@ -43,8 +44,8 @@ def describe_cpu(root: Path) -> dict[str, Any]:
         "features": [flag for flag in _FLAGS if flag in flags],
         "mhz_at_start": float(fields["cpu MHz"]) if "cpu MHz" in fields else _mhz(frequency / "scaling_cur_freq"),
         "mhz_max": _mhz(frequency / "scaling_max_freq"),
-        "governor": _read(frequency / "scaling_governor"),
-        "boost": _read(root / _CPU / "cpufreq/boost"),
+        "governor": read_fact(frequency / "scaling_governor"),
+        "boost": read_fact(root / _CPU / "cpufreq/boost"),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -66,17 +67,10 @@ def _usable_cores() -> int | None:
 
 
 def _memory_gb(root: Path) -> float | None:
-    total = [line.split()[1] for line in _read(root / "proc/meminfo").splitlines() if line.startswith("MemTotal:")]
+    total = [line.split()[1] for line in read_fact(root / "proc/meminfo").splitlines() if line.startswith("MemTotal:")]
     return round(int(total[0]) / 1e6, 1) if total else None
 
 
 def _mhz(path: Path) -> float | None:
-    text = _read(path)  # kHz
+    text = read_fact(path)  # kHz
     return int(text) / 1000 if text.isdigit() else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from .cases import RepeatOptions
 from .energy import open_meters
 from .gpu_memory import watch_gpu_memory
 from .memory import HostMemory, host_memory, reset_peak
@@ -15,7 +16,7 @@ from .stats import summarise
 _LEAST_REPEATS = 3
 
 
-def measure(load: Callable[[], Callable[[], object]], provider: str, limits: Mapping[str, Any]) -> dict[str, Any]:
+def measure(load: Callable[[], Callable[[], object]], repeats: RepeatOptions) -> dict[str, Any]:
     """Load, warm up, repeat.
 
     A session answers with arrays in host memory, so each call ends when its result is there: nothing is left running
@@ -28,10 +29,10 @@ def measure(load: Callable[[], Callable[[], object]], provider: str, limits: Map
         load_seconds = time.perf_counter() - start
         loaded = host_memory()
         peak_is_of_work = reset_peak()
-        for _ in range(limits["warm_ups"]):
+        for _ in range(repeats.warm_ups or 0):
             call()
         joules_before = {name: meter() for name, meter in meters.items()}
-        seconds = repeat(call, limits["repeats"], limits["seconds"])
+        seconds = repeat(call, repeats.repeats, repeats.seconds)
         joules = {name: meter() - joules_before[name] for name, meter in meters.items()}
         worked = host_memory()
         gpu_bytes = gpu_peak()

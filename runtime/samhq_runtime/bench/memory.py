@@ -1,4 +1,4 @@
-"""Resident memory of this process. Linux tells now and peak, and lets the peak be reset; elsewhere only the peak."""
+"""Resident memory of this process. Linux reports it and its peak, which can be reset; other systems the peak alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RESET_PEAK = "5"  # proc(5): the peak resident set becomes the current one
 
 @dataclass(frozen=True)
 class HostMemory:
-    """Bytes; None where the platform does not tell."""
+    """Bytes; None where the platform does not report it."""
 
     resident: int | None
     peak: int | None

@@ -18,7 +18,7 @@ class _Memory(ctypes.Structure):
 
 
 class Nvml:
-    """An initialised NVML; `None` answers mean that this GPU or driver does not tell."""
+    """An initialised NVML; its methods return None for what this GPU or driver does not report."""
 
     def __init__(self, library: Any) -> None:
         self._library = library

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..tables import format_table
-from .cases import COLD_START, DECODER, ENCODER, END_TO_END, MEASURES
+from .cases import COLD_START, DECODER, ENCODER, END_TO_END, MEASURES, sizes_of
 
 _STAGES = ("start_python", "import", "read_image", "load_bundle", "first_mask")
 _UNITS = {ENCODER: "images/s", DECODER: "prompts/s", END_TO_END: "images/s"}
@@ -24,23 +24,25 @@ def report(results: Mapping[str, Any]) -> str:
 
 def _timed(measure: str, rows: list[Any]) -> str:
     header = ["case", "p50 ms", "p90 ms", "p99 ms", _UNITS[measure], "load s", "memory MB", "its peak MB"]
-    devices = any(row["gpu_bytes"] is not None for row in rows)
+    on_gpu = any(row["gpu_bytes"] is not None for row in rows)
+    if on_gpu:
+        header.append("GPU MB")
     meters = sorted({name for row in rows for name in row["joules_per_item"]})
-    header += ["GPU MB"] * devices + [f"J/{_UNITS[measure].removesuffix('s/s')}, {name}" for name in meters]
+    header += [f"J/{_UNITS[measure].removesuffix('s/s')}, {name}" for name in meters]
     body = []
     for row in rows:
-        sizes = {
-            ENCODER: f"{row['images']} images",
-            DECODER: f"{row['prompts']} prompts, {row['images']} images",
-            END_TO_END: f"{row['prompts']} prompts",
-        }
-        line = [f"{row['bundle']}, {row['provider']}, {sizes[measure]}"]
+        line = [", ".join([row["bundle"], row["provider"], *_sizes(row)])]
         line += [f"{row[name] * 1000:.1f}" for name in ("p50", "p90", "p99")]
         line += [f"{row['items_per_second']:.2f}", f"{row['load_seconds']:.2f}"]
         line += [_megabytes(row["host_bytes"][name]) for name in ("after_load", "peak_work")]
-        line += [_megabytes(row["gpu_bytes"])] * devices
+        if on_gpu:
+            line.append(_megabytes(row["gpu_bytes"]))
         body.append([*line, *(f"{row['joules_per_item'].get(name, float('nan')):.3f}" for name in meters)])
     return format_table(header, body)
+
+
+def _sizes(row: Mapping[str, Any]) -> list[str]:
+    return sizes_of(row["measure"], prompts=row["prompts"], images=row["images"])
 
 
 def _cold(rows: list[Any]) -> str:

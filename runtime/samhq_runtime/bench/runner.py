@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BenchmarkError
-from .cases import COLD_START, Case, Limits
+from .cases import COLD_START, Case, RepeatOptions
 from .stats import summarise
 
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
@@ -24,7 +24,7 @@ def run_cases(
     cases: Sequence[Case],
     *,
     image: Path,
-    limits: Limits,
+    repeats: RepeatOptions,
     threads: int,
     cold_starts: int,
     notice: Callable[[str], None],
@@ -33,8 +33,9 @@ def run_cases(
 
     Args:
         image: the image file of cold starts and end-to-end cases.
+        repeats: how often the others are measured.
         cold_starts: processes started for a cold start row; other cases take one.
-        notice: told what runs now.
+        notice: called with what runs now.
 
     Raises:
         BenchmarkError: a case failed, or its process was killed.
@@ -42,7 +43,12 @@ def run_cases(
     rows = []
     for number, case in enumerate(cases, start=1):
         notice(f"[{number}/{len(cases)}] {case}")
-        job = {"case": asdict(case), "image": str(image), "threads": threads, "limits": _limits(case, limits)}
+        job = {
+            "case": asdict(case),
+            "image": str(image),
+            "threads": threads,
+            "repeats": {**asdict(repeats), "warm_ups": repeats.warm_ups_on(case.provider)},
+        }
         if case.measure == COLD_START:
             answer = _join_cold_starts([_run(case, job) for _ in range(cold_starts)])
         else:
@@ -80,10 +86,6 @@ def _join_cold_starts(answers: list[dict[str, Any]]) -> dict[str, Any]:
         "stages": {name: summarise([stage[name] for stage in stages])["p50"] for name in stages[0]},
         "host_bytes": {"peak": max((a["peak_bytes"] for a in answers if a["peak_bytes"]), default=None)},
     }
-
-
-def _limits(case: Case, limits: Limits) -> dict[str, Any]:
-    return {**asdict(limits), "warm_ups": limits.warm_ups_on(case.provider)}
 
 
 def _environment() -> dict[str, str]:

@@ -28,18 +28,18 @@ def main() -> int:
 
 
 def _measure(job: dict[str, Any]) -> dict[str, Any]:
-    from .cases import COLD_START, Case
+    from .cases import COLD_START, Case, RepeatOptions
 
     case = Case(**job["case"])
     if case.measure == COLD_START:
         return _cold_start(case, job)
     from .measuring import measure
-    from .workloads import WORKS
+    from .workloads import WORKLOADS
 
     def load() -> Callable[[], object]:
-        return WORKS[case.measure](case, Path(job["image"]), job["threads"])
+        return WORKLOADS[case.measure](case, Path(job["image"]), job["threads"])
 
-    return measure(load, case.provider, job["limits"])
+    return measure(load, RepeatOptions(**job["repeats"]))
 
 
 def _cold_start(case: Any, job: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..predictor import PROMPTS_PER_CALL, Predictor
 from .cases import DECODER, ENCODER, END_TO_END, Case
 from .sample_image import sample_boxes
 
-Work = Callable[[Case, Path, int], Callable[[], object]]
+Workload = Callable[[Case, Path, int], Callable[[], object]]
 
 
 def _encoder(case: Case, image: Path, threads: int) -> Callable[[], object]:
@@ -68,4 +68,4 @@ def _values(spec: TensorSpec, sizes: dict[str, int]) -> Array:
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(spec.dtype)
 
 
-WORKS: dict[str, Work] = {ENCODER: _encoder, DECODER: _decoder, END_TO_END: _end_to_end}
+WORKLOADS: dict[str, Workload] = {ENCODER: _encoder, DECODER: _decoder, END_TO_END: _end_to_end}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..bench.cases import MEASURES, Limits, plan
+from ..bench.cases import MEASURES, RepeatOptions, plan
 from ..errors import BenchmarkError, ConfigError
+from .options import PROVIDER_NAMES
 
 _IMAGE_HW = (1200, 1800)
 _PLOT_SUFFIXES = (".png", ".svg", ".pdf")
@@ -27,13 +30,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--providers",
         type=_words,
         default=["cpu"],
-        help="measured one after another: cpu, cuda, tensorrt, engine, openvino, openvino:bf16... (default: cpu)",
+        help=f"measured one after another, of {', '.join(PROVIDER_NAMES)}, openvino:bf16... (default: cpu)",
     )
     bench.add_argument("--prompts", type=_sizes, default=[1, 8, 64], metavar="N,N", help="default: 1,8,64")
     bench.add_argument("--images", type=_sizes, default=[1, 4], metavar="N,N", help="default: 1,4")
     bench.add_argument("--measures", type=_words, default=list(MEASURES), help=f"default: {','.join(MEASURES)}")
     bench.add_argument("--image", type=Path, help="picture for cold starts and end to end (default: one is drawn)")
-    _add_limits(bench)
+    _add_repeats(bench)
     bench.add_argument("--threads", type=int, default=0, help="CPU threads in one operator (default: one per core)")
     bench.add_argument("--output", type=Path, metavar="JSON", help="all figures, every single timing, the machine")
     bench.add_argument("--plot", type=Path, metavar="PNG", help="the same as a picture; needs the plot extra")
@@ -47,8 +50,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
 
 
-def _add_limits(bench: argparse.ArgumentParser) -> None:
-    usual = Limits()
+def _add_repeats(bench: argparse.ArgumentParser) -> None:
+    usual = RepeatOptions()
     bench.add_argument("--repeats", type=int, default=usual.repeats, help=f"calls per case (default: {usual.repeats})")
     bench.add_argument(
         "--seconds",
@@ -73,27 +76,20 @@ def _measure(options: argparse.Namespace) -> None:
     from ..bench.report import report
     from ..bench.results import write_results
     from ..bench.runner import run_cases
-    from ..bench.sample_image import sample_image
     from ..bundle import load_bundle
-    from ..frames.image_files import read_image, write_png
 
     _require_sense(options)
     if options.plot:
         require_matplotlib()
-    limits = Limits(warm_ups=options.warm_ups, repeats=options.repeats, seconds=options.seconds)
+    repeats = RepeatOptions(warm_ups=options.warm_ups, repeats=options.repeats, seconds=options.seconds)
     sizes = {"prompts": options.prompts, "images": options.images}
     cases = plan(options.bundles, providers=options.providers, measures=options.measures, **sizes)
     bundles = {path.resolve().name: load_bundle(path).manifest for path in options.bundles}
-    with tempfile.TemporaryDirectory() as folder:
-        image = options.image or Path(folder, "picture.png")
-        if options.image:
-            read_image(image)
-        else:
-            write_png(image, sample_image(_IMAGE_HW))
+    with _image_file(options.image) as image:
         rows = run_cases(
             cases,
             image=image,
-            limits=limits,
+            repeats=repeats,
             threads=options.threads,
             cold_starts=options.cold_starts,
             notice=lambda text: print(text, file=sys.stderr),
@@ -111,6 +107,22 @@ def _measure(options: argparse.Namespace) -> None:
         plot_results(results, options.plot)
 
 
+@contextmanager
+def _image_file(given: Path | None) -> Iterator[Path]:
+    """The given image file, which can be read; or a drawn one, for as long as the block lasts."""
+    from ..bench.sample_image import sample_image
+    from ..frames.image_files import read_image, write_png
+
+    if given:
+        read_image(given)
+        yield given
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder, "picture.png")
+        write_png(drawn, sample_image(_IMAGE_HW))
+        yield drawn
+
+
 def _compare(options: argparse.Namespace) -> None:
     from ..bench.compare import compare, comparison_table, differences
     from ..bench.results import read_results
@@ -124,8 +136,8 @@ def _compare(options: argparse.Namespace) -> None:
         print(f"not the same: {difference}", file=sys.stderr)
     comparisons = compare(old, new)
     print(comparison_table(comparisons, most=options.max_regression))
-    worse = [f"{c.name}: {c.regression(options.max_regression)}" for c in comparisons]
-    worse = [text for text, c in zip(worse, comparisons, strict=True) if c.regression(options.max_regression)]
+    regressions = {c.name: c.regression(options.max_regression) for c in comparisons}
+    worse = [f"{name}: {regression}" for name, regression in regressions.items() if regression]
     if worse:
         raise BenchmarkError(f"worse by more than {options.max_regression:.0%}: {'; '.join(worse)}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..evaluation.reliability_chart import CHART_NAME
 from ..evaluation.report import REPORT_NAME, Report
 from ..evaluation.truth import PROMPTS
-from .options import provider_names
+from .options import PROVIDERS_HELP, provider_names
 from .progress_bar import Bar, open_bar
 
 _DESCRIPTION = """Measure the masks of bundles against a dataset's ground truth: IoU and boundary IoU, by object size,
@@ -52,7 +52,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         type=provider_names,
         action="append",
         default=[],
-        help="cpu, cuda, tensorrt, in order, or engine; repeat to measure every bundle under each (default: cpu)",
+        help=f"{PROVIDERS_HELP}; repeat to measure every bundle under each (default: cpu)",
     )
     command.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
 

@@ -55,16 +55,16 @@ def describe(bundle: Bundle) -> str:
     parity += [
         (f"{name}, max error / range", f"{t['relative']:.2e}") for name, t in m.parity.get("tensors", {}).items()
     ]
-    return "\n\n".join(
-        [
-            f"{bundle.path}: complete and unchanged",
-            format_table(("", "value"), facts),
-            format_table(("tensor", "", "dtype", "shape"), tensors),
-            format_table(("file", "size", "sha256"), files),
-            format_table(("parity with PyTorch", "value"), parity),
-            *([format_table(_ENGINE_HEADER, engines)] * bool(engines)),
-        ]
-    )
+    parts = [
+        f"{bundle.path}: complete and unchanged",
+        format_table(("", "value"), facts),
+        format_table(("tensor", "", "dtype", "shape"), tensors),
+        format_table(("file", "size", "sha256"), files),
+        format_table(("parity with PyTorch", "value"), parity),
+    ]
+    if engines:
+        parts.append(format_table(_ENGINE_HEADER, engines))
+    return "\n\n".join(parts)
 
 
 def _engine(name: str, entry: EngineEntry, spec: GraphSpec) -> tuple[str, ...]:

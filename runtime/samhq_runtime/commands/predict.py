@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PromptError
-from .options import provider_names
+from .options import PROVIDERS_HELP, provider_names
 from .predict_folder import add_fleet_options, for_a_folder, predict_folder
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--providers",
         type=provider_names,
         default=("cpu",),
-        help="cpu, cuda, tensorrt, in order; or one of rtx, openvino, and engine (the bundle's TensorRT engines)",
+        help=f"{PROVIDERS_HELP} (default: cpu)",
     )
     predict.add_argument(
         "--provider-option",

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ..flags import flag_of
 from ..serve.options import ServeOptions
-from .options import provider_names
+from .options import PROVIDERS_HELP, provider_names
 
 _HELP = {
-    "host": "address to listen on; nobody is asked for a password, so think before you open it",
+    "host": "address to listen on; clients are not authenticated, so think before you open it to others",
     "http_port": "0 takes a free one",
     "grpc_port": "0 takes a free one",
     "model_name": "the name clients ask for",
@@ -40,7 +40,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     serve.set_defaults(run=_serve)
     serve.add_argument("bundle", type=Path)
     serve.add_argument("--protocol", choices=("v2",), default="v2", help="the Open Inference Protocol (default: v2)")
-    serve.add_argument("--providers", type=provider_names, default=("cpu",), help="cpu, cuda, tensorrt; in order")
+    serve.add_argument("--providers", type=provider_names, default=("cpu",), help=f"{PROVIDERS_HELP} (default: cpu)")
     serve.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
     for field in fields(ServeOptions):
         if field.name in _HELP:

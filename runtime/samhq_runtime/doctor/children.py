@@ -12,17 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..nvidia.flavour import FLAVOURS
+from ..session.ort_providers import PROVIDERS
+from ..session.providers import OPENVINO
+
+_ENGINES = {f"engine:{flavour.name}": flavour.module for flavour in FLAVOURS.values()}
 # Provider -> the module that it stands or falls with.
-PROBES = {
-    "cpu": "onnxruntime",
-    "cuda": "onnxruntime",
-    "tensorrt": "onnxruntime",
-    "rtx": "onnxruntime",
-    "openvino": "openvino",
-    "engine:tensorrt": "tensorrt",
-    "engine:rtx": "tensorrt_rtx",
-}
-ON_GPU = ("cuda", "tensorrt", "rtx", "engine:tensorrt", "engine:rtx")
+PROBES = {**dict.fromkeys(PROVIDERS, "onnxruntime"), OPENVINO: "openvino", **_ENGINES}
+ON_GPU = (*(name for name, provider in PROVIDERS.items() if provider.memory), *_ENGINES)
 _LIBRARY = re.compile(r"(lib[\w.+-]+\.so[.\d]*|[\w-]+\.dll): cannot open shared object file|(\w+\.dll).*is missing")
 
 

@@ -33,7 +33,7 @@ def judge_engines(bundle: Path, facts: Facts) -> dict[str, str]:
 
 
 def _verdict(wrong: Sequence[Sequence[str]], facts: Facts, command: str) -> str:
-    """By what keeps the engine from running on each GPU; sessions use the first one unless they are told."""
+    """By what keeps the engine from running on each GPU; sessions use the first one unless told otherwise."""
     fits = [index for index, found in enumerate(wrong) if not found]
     if not fits:
         return f"built for {'; '.join(wrong[0])}; build it again here: {command}"

@@ -82,8 +82,8 @@ def _bindings_without_libraries(facts: Facts) -> Iterator[Problem]:
     for name in facts.packages:
         match = re.match(r"(tensorrt(?:-rtx)?-cu\d+)-bindings$", name)
         if match and f"{match.group(1)}-libs" not in facts.packages:
-            flavour = "engine:rtx" if "-rtx-" in name else "engine:tensorrt"
-            if facts.providers[flavour].status == "broken":
+            provider = "engine:rtx" if "-rtx-" in name else "engine:tensorrt"
+            if facts.providers[provider].status == "broken":
                 yield Problem(f"{name} is installed without its libraries", f"pip install {match.group(1)}-libs")
 
 

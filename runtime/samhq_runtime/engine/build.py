@@ -1,6 +1,6 @@
 """Build TensorRT engines from a bundle's graphs. Needs numpy and TensorRT; no torch, no onnx.
 
-Checking them on the GPU needs cuda-bindings besides, and compares with ONNX Runtime if that is there.
+Checking them on the GPU also needs cuda-bindings, and compares with ONNX Runtime if that is there.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def build_plan(
     config.progress_monitor = monitor
     built = _stream(graph, config, write) if options.low_memory else _serialize(graph, config, write)
     if not built and not stop.is_set():
-        hint = "; give a larger --workspace, or smaller ranges" * messages.out_of_memory
+        hint = "; give a larger --workspace, or smaller ranges" if messages.out_of_memory else ""
         raise BackendUnavailable(f"{graph.file.name}: {graph.tensorrt} cannot build it: {messages.first_error()}{hint}")
     return bytes(config.get_timing_cache().serialize()) if timings is not None and built else None
 
@@ -200,7 +200,7 @@ def _stream(graph: ParsedGraph, config: Any, write: Write) -> bool:
 
 def _make_writer(trt: Any, write: Write, failures: list[OSError]) -> Any:
     class Writer(trt.IStreamWriter):  # type: ignore[misc]
-        """Nothing may be raised through C++: a failure is kept, and told as zero bytes written."""
+        """Nothing may be raised through C++: a failure is kept, and reported as zero bytes written."""
 
         def __init__(self) -> None:
             trt.IStreamWriter.__init__(self)

@@ -1,4 +1,4 @@
-"""When engines are checked on the GPU: after a build, on request, and before their first use if nobody has yet."""
+"""When engines are checked on the GPU: after a build, on request, and before a first use without either."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def verify_engines(bundle: Bundle, flavour: Flavour, notice: Notice) -> dict[str
 
 
 def check_first_use(bundle: Bundle, providers: Sequence[str], encode: Session, decode: Session) -> None:
-    """Before engines nobody has checked on this GPU are used: against the recorded PyTorch results, once per process.
+    """Check engines that were never checked on this GPU against the recorded PyTorch results, once per process.
 
     Raises:
         ParityError: they compute something else.

@@ -68,7 +68,7 @@ def run_reference(bundle: Bundle, reference: Reference, encode: Session, decode:
 
 
 def against_pytorch(reference: Reference, outputs: Outputs) -> Closeness:
-    """Held against the recording, at the places it has; the mask prompt is not in it."""
+    """Compared with the recording, which has samples, and no mask prompt."""
     count = len(reference.prompts)
     want: Outputs = {name: [array] for name, array in reference.features.items()}
     for name in reference.prompts[0].outputs:
@@ -78,7 +78,7 @@ def against_pytorch(reference: Reference, outputs: Outputs) -> Closeness:
 
 
 def against_onnx(outputs: Outputs, expected: Outputs) -> Closeness:
-    """Held against the graphs' own results, all of them."""
+    """Compared with all results of the graphs themselves."""
     return _compare("onnx", outputs, expected)
 
 

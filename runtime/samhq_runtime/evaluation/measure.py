@@ -23,7 +23,8 @@ class Setting:
     """What is asked of every bundle.
 
     Attributes:
-        prompts: `box` or `point`, made from the true mask, or `bbox`, the box of the annotation.
+        prompts: `box`, the tight box of each true mask; `point`, the pixel deepest inside it; or `bbox`, the box that
+            its COCO annotation states.
         multimask_output, hq_token_only: as `Predictor.predict` takes them.
     """
 

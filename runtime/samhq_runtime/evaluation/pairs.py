@@ -64,10 +64,11 @@ def open_pairs(path: Path, *, masks: Path | None = None) -> PairDataset:
     paired = {name: stems.pop(image.stem) for name, image in named.items() if image.stem in stems}
     if not paired:
         raise DatasetError(f"{path}: no image of {image_folder} has the name of a mask of {mask_folder}")
-    lonely = [Skip(mask.name, mask.name, "no image for the mask", str(mask)) for mask in stems.values()]
-    strange = _strangers(image_folder, (".jpg", ".jpeg", *_MASK_SUFFIXES) if same else _SUFFIXES)
-    strange += [] if same else _strangers(mask_folder, _MASK_SUFFIXES)
-    return PairDataset(path, layout, named, paired, [*lonely, *strange])
+    unpaired = [Skip(mask.name, mask.name, "no image for the mask", str(mask)) for mask in stems.values()]
+    unsupported = _unsupported(image_folder, (".jpg", ".jpeg", *_MASK_SUFFIXES) if same else _SUFFIXES)
+    if not same:
+        unsupported += _unsupported(mask_folder, _MASK_SUFFIXES)
+    return PairDataset(path, layout, named, paired, [*unpaired, *unsupported])
 
 
 def _folders(path: Path, masks: Path | None) -> tuple[Path, Path, str]:
@@ -86,7 +87,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("."))
 
 
-def _strangers(folder: Path, suffixes: tuple[str, ...]) -> list[Skip]:
+def _unsupported(folder: Path, suffixes: tuple[str, ...]) -> list[Skip]:
     """The files that are of none of these types, which may be images or masks all the same."""
     others = (p for p in folder.iterdir() if p.is_file() and p.suffix.lower() not in suffixes)
     detail = f"expected one of {', '.join(suffixes)}"

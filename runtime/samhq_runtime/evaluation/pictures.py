@@ -1,4 +1,4 @@
-"""Pictures of the cases worth a look: the place on the outline where the mask is most wrong, magnified."""
+"""Pictures of the objects worth a look: the place on the outline where the mask is most wrong, magnified."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Window = tuple[slice, slice]
 
 
 @dataclass
-class Case:
-    """An object to draw into `file`, the scores of every subject, and the tiles drawn so far."""
+class Picture:
+    """The object that `file` is to show, the scores of every subject, and the tiles drawn so far."""
 
     file: str
     image: str
@@ -42,27 +42,27 @@ class Case:
     tiles: list[Pixels] = field(default_factory=list)
 
 
-def draw_cases(
+def draw_pictures(
     subjects: Sequence[Subject],
     measured: Sequence[Sequence[ImageRecord]],
     dataset: Dataset,
+    folder: Path,
     *,
     setting: Setting,
     threads: int,
     count: int,
-    folder: Path,
 ) -> None:
     """Write `worst-NN.png` and, of several subjects, `changed-NN.png`; older pictures of those names go."""
     for old in find_pictures(folder):
         old.unlink()
-    cases = choose_cases(measured, count)
+    pictures = choose_pictures(measured, count)
     for index, subject in enumerate(subjects):
-        if cases:
+        if pictures:
             with subject.open(threads) as predictor:
-                for case in cases:
-                    _add_tiles(case, index, subject.name, predictor, dataset, setting)
-    for case in cases:
-        write_png(folder / case.file, np.concatenate(case.tiles, axis=1))
+                for picture in pictures:
+                    _add_tiles(picture, index, subject.name, predictor, dataset, setting)
+    for picture in pictures:
+        write_png(folder / picture.file, np.concatenate(picture.tiles, axis=1))
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -70,44 +70,46 @@ def find_pictures(folder: Path) -> list[Path]:
     return sorted(path for kind in ("changed", "worst") for path in folder.glob(f"{kind}-[0-9][0-9].png"))
 
 
-def choose_cases(measured: Sequence[Sequence[ImageRecord]], count: int) -> list[Case]:
+def choose_pictures(measured: Sequence[Sequence[ImageRecord]], count: int) -> list[Picture]:
     """The lowest boundary IoUs of the first subject, and the largest differences of the others from it."""
     by_object = [
         {(record.image, score.target): score for record in records for score in record.objects} for records in measured
     ]
     common = [key for key in by_object[0] if all(key in scores for scores in by_object)]
     worst = sorted(common, key=lambda key: by_object[0][key].boundary_iou)[:count]
-    cases = [("worst", worst)]
+    chosen = [("worst", worst)]
     if len(measured) > 1:
         gap = {
             key: max(abs(scores[key].boundary_iou - by_object[0][key].boundary_iou) for scores in by_object)
             for key in common
         }
-        cases.append(("changed", sorted((key for key in common if gap[key] > 0), key=lambda key: -gap[key])[:count]))
+        chosen.append(("changed", sorted((key for key in common if gap[key] > 0), key=lambda key: -gap[key])[:count]))
     return [
-        Case(f"{kind}-{number:02}.png", *key, scores=[scores[key] for scores in by_object])
-        for kind, keys in cases
+        Picture(f"{kind}-{number:02}.png", *key, scores=[scores[key] for scores in by_object])
+        for kind, keys in chosen
         for number, key in enumerate(keys, 1)
     ]
 
 
-def _add_tiles(case: Case, index: int, name: str, predictor: Predictor, dataset: Dataset, setting: Setting) -> None:
+def _add_tiles(
+    picture: Picture, index: int, name: str, predictor: Predictor, dataset: Dataset, setting: Setting
+) -> None:
     try:
-        sample = dataset.read(case.image)
-        known = read_truth(sample, case.target, setting.prompts)
+        sample = dataset.read(picture.image)
+        known = read_truth(sample, picture.target, setting.prompts)
     except Unusable as e:
         raise DatasetError(
-            f"{dataset.path}: {case.image}: {e.reason} ({e.detail or case.target}), but it was measured; "
+            f"{dataset.path}: {picture.image}: {e.reason} ({e.detail or picture.target}), but it was measured; "
             "the dataset has changed since: give the same command again"
         ) from e
     predictor.set_image(sample.image)
     predicted, truth = predict_masks(predictor, [known], setting)[0][0], known.mask
-    if case.window is None:
-        case.window = zoom_window(predicted, truth)
-        case.tiles.append(_overview(sample.image, truth, case))
-    score = case.scores[index]
-    tile = _tile(sample.image[case.window], truth[case.window], predicted[case.window])
-    case.tiles.append(_captioned(tile, f"{name}: IoU {score.iou:.3f}, boundary {score.boundary_iou:.3f}"))
+    if picture.window is None:
+        picture.window = zoom_window(predicted, truth)
+        picture.tiles.append(_overview(sample.image, truth, picture))
+    score = picture.scores[index]
+    tile = _tile(sample.image[picture.window], truth[picture.window], predicted[picture.window])
+    picture.tiles.append(_captioned(tile, f"{name}: IoU {score.iou:.3f}, boundary {score.boundary_iou:.3f}"))
 
 
 def zoom_window(predicted: Mask, truth: Mask) -> Window:
@@ -123,16 +125,16 @@ def zoom_window(predicted: Mask, truth: Mask) -> Window:
     return slice(int(top), int(top) + side), slice(int(left), int(left) + side)
 
 
-def _overview(image: Pixels, truth: Mask, case: Case) -> Pixels:
+def _overview(image: Pixels, truth: Mask, picture: Picture) -> Pixels:
     """The object with some room around it, its true outline, and a frame where the zoom is."""
-    assert case.window is not None
+    assert picture.window is not None
     marked = image.copy()
     marked[boundary(truth, 1)] = _TRUTH
-    rows, columns = case.window
+    rows, columns = picture.window
     frame = np.zeros_like(truth)
     frame[rows, columns] = True
     marked[boundary(frame, max(1, min(truth.shape) // 150))] = _FRAME
-    return _captioned(_fit(marked[_square(truth | frame)]), f"{case.image}: {case.target}")
+    return _captioned(_fit(marked[_square(truth | frame)]), f"{picture.image}: {picture.target}")
 
 
 def _square(mask: Mask) -> Window:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from .summary import Calibration
+from .summary import IouCalibration
 
 CHART_NAME = "calibration.svg"
 
@@ -14,7 +14,7 @@ _COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#8250df", "#bf8700", "#57606a")
 _TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def calibration_chart(curves: Sequence[tuple[str, Calibration]]) -> str:
+def reliability_chart(curves: Sequence[tuple[str, IouCalibration]]) -> str:
     """An SVG with a curve for each named calibration; on the diagonal, predictions are right on average."""
     height = _TOP + _SIDE + 46 + 18 * len(curves)
     lines = [
@@ -40,7 +40,7 @@ def _axes() -> Iterator[str]:
     yield f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">measured IoU</text>'
 
 
-def _curve(name: str, calibration: Calibration, colour: str, *, row: int) -> Iterator[str]:
+def _curve(name: str, calibration: IouCalibration, colour: str, *, row: int) -> Iterator[str]:
     """A dot per bin that holds objects, larger for more of them, joined by a line; and an entry of the legend."""
     bins = [b for b in calibration.bins if b.objects]
     most = max((b.objects for b in bins), default=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import __version__
@@ -16,12 +16,41 @@ from ..files import write_text
 from .dataset import Dataset, Skip
 from .measure import ImageRecord, Setting, measure_image
 from .open import open_dataset
-from .pictures import draw_cases
+from .pictures import draw_pictures
 from .records import Records
-from .reliability_chart import CHART_NAME, calibration_chart
+from .reliability_chart import CHART_NAME, reliability_chart
 from .report import REPORT_NAME, BundleReport, Report
 from .subjects import Subject, open_subjects
 from .summary import compare, summarise
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How bundles are measured.
+
+    Attributes:
+        setting: what is asked of every bundle.
+        threads: CPU threads inside one operator; 0 means one per physical core.
+        limit: only the first so many images.
+        output: folder for records, report and pictures. A run into the same folder measures only what is not there.
+        worst: how many of the worst cases to draw into `output`.
+        progress: called with the fraction done and what is being done.
+        notice: called with a line for the user when results of an earlier run are taken over.
+    """
+
+    setting: Setting
+    threads: int = 0
+    limit: int | None = None
+    output: Path | None = None
+    worst: int = 6
+    progress: Show | None = None
+    notice: Notice | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit: got {self.limit}, expected at least 1 image")
+        if not 0 <= self.worst <= 99:
+            raise ConfigError(f"worst: got {self.worst}, expected 0 to 99 pictures")
 
 
 def evaluate(
@@ -46,16 +75,9 @@ def evaluate(
     Args:
         bundles: one or more; the others are compared with the first.
         dataset, images, masks: as `open_dataset` takes them.
-        prompts: `box`, the tight box of each true mask; `point`, the pixel deepest inside it; or `bbox`, the box that
-            its COCO annotation states.
-        multimask_output, hq_token_only: as `Predictor.predict` takes them.
+        prompts, multimask_output, hq_token_only: see `Setting`.
         providers: choices of execution providers; every bundle is measured under each.
-        threads: CPU threads inside one operator; 0 means one per physical core.
-        limit: only the first so many images.
-        output: folder for records, report and pictures. A run into the same folder measures only what is not there.
-        worst: how many of the worst cases to draw into `output`.
-        progress: called with the fraction done and what is being done.
-        notice: called with a line for the user when results of an earlier run are taken over.
+        threads, limit, output, worst, progress, notice: see `EvaluationOptions`.
 
     Raises:
         DatasetError: no such dataset, malformed, or without a usable object.
@@ -63,33 +85,40 @@ def evaluate(
         BundleError, BackendUnavailable: as `Predictor` raises them.
     """
     setting = Setting(prompts=prompts, multimask_output=multimask_output, hq_token_only=hq_token_only)
-    _require_counts(limit=limit, worst=worst)
-    data = open_dataset(dataset, images=images, masks=masks)
-    subjects = open_subjects(bundles, providers)
     folder = None if output is None else Path(output)
-    names, fingerprint = list(data.names)[:limit], data.fingerprint()
+    options = EvaluationOptions(
+        setting=setting, threads=threads, limit=limit, output=folder, worst=worst, progress=progress, notice=notice
+    )
+    data = open_dataset(dataset, images=images, masks=masks)
+    return _evaluate(open_subjects(bundles, providers), data, options)
+
+
+def _evaluate(subjects: Sequence[Subject], data: Dataset, options: EvaluationOptions) -> Report:
+    names, fingerprint = list(data.names)[: options.limit], data.fingerprint()
     with ExitStack() as stack:
-        records = [stack.enter_context(Records(_key(s, fingerprint, setting), folder)) for s in subjects]
-        steps = _Steps(progress, names, records)
-        if notice is not None and steps.ready:
-            notice(f"{steps.ready} of {steps.total} images were measured in an earlier run")
+        keys = [_key(subject, fingerprint, options.setting) for subject in subjects]
+        records = [stack.enter_context(Records(key, options.output)) for key in keys]
+        steps = _Steps(options.progress, names, records)
+        if options.notice is not None and steps.ready:
+            options.notice(f"{steps.ready} of {steps.total} images were measured in an earlier run")
         for subject, kept in zip(subjects, records, strict=True):
-            _measure(subject, data, names, setting, threads, kept, steps)
+            _measure(subject, data, names, options, kept, steps)
     measured = [[kept.done[name] for name in names] for kept in records]
-    report = _report(subjects, data, fingerprint, setting, measured)
-    if folder is not None:
+    report = _report(subjects, data, fingerprint, options.setting, measured)
+    if options.output is not None:
         curves = [(bundle.name, bundle.scores.calibration) for bundle in report.bundles]
-        write_text(folder / REPORT_NAME, report.to_json())
-        write_text(folder / CHART_NAME, calibration_chart(curves))
-        draw_cases(subjects, measured, data, setting=setting, threads=threads, count=worst, folder=folder)
+        write_text(options.output / REPORT_NAME, report.to_json())
+        write_text(options.output / CHART_NAME, reliability_chart(curves))
+        draw_pictures(
+            subjects,
+            measured,
+            data,
+            options.output,
+            setting=options.setting,
+            threads=options.threads,
+            count=options.worst,
+        )
     return report
-
-
-def _require_counts(*, limit: int | None, worst: int) -> None:
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit: got {limit}, expected at least 1 image")
-    if not 0 <= worst <= 99:
-        raise ConfigError(f"worst: got {worst}, expected 0 to 99 pictures")
 
 
 def _key(subject: Subject, fingerprint: str, setting: Setting) -> dict[str, object]:
@@ -107,8 +136,7 @@ def _measure(
     subject: Subject,
     data: Dataset,
     names: Sequence[str],
-    setting: Setting,
-    threads: int,
+    options: EvaluationOptions,
     records: Records,
     steps: _Steps,
 ) -> None:
@@ -117,9 +145,9 @@ def _measure(
     if not left:
         return
     steps.show(subject.name)
-    with subject.open(threads) as predictor:
+    with subject.open(options.threads) as predictor:
         for name in left:
-            records.add(measure_image(predictor, data, name, setting))
+            records.add(measure_image(predictor, data, name, options.setting))
             steps.done(subject.name)
 
 

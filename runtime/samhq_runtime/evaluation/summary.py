@@ -43,7 +43,7 @@ class Bin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class IouCalibration:
     """How well `iou_predictions` foretell the measured IoU.
 
     `expected_error` is the mean over objects of their bin's |mean predicted - mean measured|; `bias` is mean predicted
@@ -66,7 +66,7 @@ class Scores:
     mean_boundary_iou: float
     mean_boundary_iou_interval: Interval
     by_size: Mapping[str, Group]
-    calibration: Calibration
+    calibration: IouCalibration
     non_finite: int
 
 
@@ -100,7 +100,7 @@ def summarise(records: Sequence[ImageRecord]) -> Scores:
         mean_boundary_iou=float(boundaries.mean()),
         mean_boundary_iou_interval=_interval(boundaries, images),
         by_size={name: _group([s for s in objects if size_of(s.area) == name]) for name in SIZES},
-        calibration=calibrate(objects),
+        calibration=iou_calibration(objects),
         non_finite=sum(not s.finite or s.predicted_iou is None for s in objects),
     )
 
@@ -140,16 +140,16 @@ def paired(
                 yield record.image, score, known[record.image, score.target]
 
 
-def calibrate(objects: Sequence[ObjectScore]) -> Calibration:
+def iou_calibration(objects: Sequence[ObjectScore]) -> IouCalibration:
     """Over the objects whose predicted IoU is finite."""
     finite = [s for s in objects if s.predicted_iou is not None]
     predicted, measured = _column(finite, "predicted_iou"), _column(finite, "iou")
     index = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
     bins = tuple(_bin(i, predicted[index == i], measured[index == i]) for i in range(BINS))
     if not finite:
-        return Calibration(expected_error=None, bias=None, bins=bins)
+        return IouCalibration(expected_error=None, bias=None, bins=bins)
     gaps = [abs(predicted[index == i].sum() - measured[index == i].sum()) for i in range(BINS)]
-    return Calibration(
+    return IouCalibration(
         expected_error=float(sum(gaps) / len(finite)), bias=float((predicted - measured).mean()), bins=bins
     )
 

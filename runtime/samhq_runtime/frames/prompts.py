@@ -46,7 +46,7 @@ class Prompts:
             yield Prompts(self.point_coords[group], self.point_labels[group], mask_input, self.has_mask_input)
 
     def feeds(self, mask_weights: Float32, *, image_index: Int64 | None = None) -> dict[str, Array]:
-        """All inputs of the decoder but the features of the images, and an HQ token in the place of its own.
+        """All inputs of the decoder but the features of the images and a tuned HQ token.
 
         Args:
             mask_weights: (K, token masks), which combinations of token masks to compute.
@@ -87,22 +87,28 @@ def encode_prompts(
     corners = None if box is None else _box(box)
     mask = None if mask_input is None else _mask(mask_input, low_res_size)
     batch = _batch_size(points, corners, mask)
-    coords: Array = np.zeros((batch, 0, 2))
-    labels: Array = np.zeros((batch, 0))
-    if points is not None:
-        coords, labels = _repeat(points[0], batch), _repeat(points[1], batch)
-        if corners is None:  # upstream adds one padding point exactly when there is no box
-            coords = np.concatenate([coords, np.zeros((batch, 1, 2))], axis=1)
-            labels = np.concatenate([labels, np.full((batch, 1), PADDING_LABEL)], axis=1)
-    if corners is not None:
-        coords = np.concatenate([coords, _repeat(corners, batch)], axis=1)
-        labels = np.concatenate([labels, np.tile(BOX_CORNER_LABELS, (batch, 1))], axis=1)
+    coords, labels = _points_and_corners(points, corners, batch)
     return Prompts(
         _in_model_frame(coords, original_hw, image_size),
         labels.astype(np.float32),
         no_mask(low_res_size) if mask is None else mask,
         mask is not None,
     )
+
+
+def _points_and_corners(points: tuple[Array, Array] | None, corners: Array | None, batch: int) -> tuple[Array, Array]:
+    """Coordinates (batch,N,2) and labels (batch,N) of both; as upstream, points without a box get a padding point."""
+    coords: Array = np.zeros((batch, 0, 2))
+    labels: Array = np.zeros((batch, 0))
+    if points is not None:
+        coords, labels = _repeat(points[0], batch), _repeat(points[1], batch)
+        if corners is None:
+            coords = np.concatenate([coords, np.zeros((batch, 1, 2))], axis=1)
+            labels = np.concatenate([labels, np.full((batch, 1), PADDING_LABEL)], axis=1)
+    if corners is not None:
+        coords = np.concatenate([coords, _repeat(corners, batch)], axis=1)
+        labels = np.concatenate([labels, np.tile(BOX_CORNER_LABELS, (batch, 1))], axis=1)
+    return coords, labels
 
 
 def no_mask(low_res_size: int) -> Float32:

@@ -18,7 +18,7 @@ _MULTIMASK_TOKENS = slice(1, 4)
 def mask_weights(
     *, multimask_output: bool, hq_token_only: bool, sam_tokens_only: bool = False, token_masks: int
 ) -> Float32:
-    """(K, token_masks) combinations the decoder shall compute, as `MaskDecoderHQ.forward` forms them.
+    """(K, token_masks) combinations for the decoder to compute, as `MaskDecoderHQ.forward` forms them.
 
     Raises:
         PromptError: `hq_token_only` of a model that has no HQ token, or together with `sam_tokens_only`.

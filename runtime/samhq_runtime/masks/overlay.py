@@ -1,4 +1,4 @@
-"""Masks over an image, for eyes."""
+"""Masks drawn over an image, for people to look at."""
 
 from __future__ import annotations
 

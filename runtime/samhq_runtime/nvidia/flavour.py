@@ -28,7 +28,7 @@ class Flavour:
         product: in messages.
         module: the Python module.
         oldest: first version known to work, (major, minor).
-        below: first major version nobody has tried.
+        below: first major version that has not been tried.
         needs_gpu: whether every build needs a GPU.
         gpu_options: options that need a GPU although the build does not.
         refused: options this flavour cannot honour, and what to do instead.

@@ -49,7 +49,7 @@ def driver_cuda_version() -> str | None:
 
 
 def driver_version() -> str | None:
-    """The driver's own version, as `580.65.06`; None where the kernel does not tell (Windows, Jetson)."""
+    """The driver's own version, as `580.65.06`; None where the kernel does not state it (Windows, Jetson)."""
     try:
         text = _KERNEL_MODULE.read_text(encoding="utf-8")
     except OSError:

@@ -12,7 +12,7 @@ _MEMORY_SIGNS = ("OutOfMemory", "out of memory", "workspace limit")
 
 
 class Messages:
-    """A logger for one TensorRT module, and the errors it was told since `clear()`."""
+    """A logger for one TensorRT module, and the errors that it received since `clear()`."""
 
     def __init__(self, trt: Any) -> None:
         self.errors: list[str] = []

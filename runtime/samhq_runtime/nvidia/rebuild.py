@@ -22,7 +22,7 @@ def rebuild_command(bundle: Path, spec: GraphSpec, entry: EngineEntry, **changes
         bundle: the bundle's folder.
         spec: the IO contract of the engine's graph.
         entry: the engine as the manifest describes it.
-        changes: flags that the new engine shall have besides.
+        changes: further flags of the new engine.
     """
     words = ["samhq", "engine", str(bundle), "--target", entry.flavour, "--graph", entry.graph]
     for name, ranges in _ranges(spec, entry.profiles).items():

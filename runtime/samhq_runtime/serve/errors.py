@@ -28,7 +28,7 @@ class RequestError(SamHqError):
 
 
 def reason_of(error: BaseException) -> Reason:
-    """What an exception raised while serving a request means to the client; a GPU that failed is no fault of its."""
+    """What an exception raised while serving a request means to the client; a failed GPU is not its fault."""
     if isinstance(error, RequestError):
         return error.reason
     return Reason.INVALID if isinstance(error, (PromptError, ImageError)) else Reason.INTERNAL

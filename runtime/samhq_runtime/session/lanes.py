@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class GraphCapture:
-    """Whether the lanes of an engine shall record CUDA graphs, and why they do not."""
+    """Whether the lanes of an engine record CUDA graphs, and if not, why."""
 
     def __init__(self, *, wanted: bool) -> None:
         self.wanted = wanted

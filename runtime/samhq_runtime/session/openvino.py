@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import numpy as np
 
 from ..closing import Closing
 from ..contract import Array, GraphSpec, TensorSpec, require_same_io
-from ..errors import BackendUnavailable, BundleError, ConfigError, ContractError
+from ..errors import BackendUnavailable, BundleError, ConfigError
 from .protocol import ProviderOptions, Tensor, closed
-from .providers import require_chosen
+from .providers import OPENVINO, require_chosen
 
 try:
     import openvino as ov
@@ -24,6 +26,7 @@ from .openvino_positions import positions_as_bias  # imports openvino, so after 
 
 DEVICES = {"cpu": "CPU", "gpu": "GPU", "auto": "AUTO", "npu": "NPU"}
 PRECISIONS = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}  # the hint, and the capability a device must have for it
+_PROVIDER = re.compile(f"{OPENVINO}(:(?P<device>{'|'.join(DEVICES)}))?(:(?P<precision>{'|'.join(PRECISIONS)}))?")
 _DTYPES = {"float32": "f32", "float16": "f16", "int64": "i64"}
 
 
@@ -68,18 +71,13 @@ class OpenVinoSession(Closing):
         if device == "CPU" and threads:
             properties["INFERENCE_NUM_THREADS"] = threads
         properties.update((provider_options or {}).get(providers[0], {}))
-        try:
+        with _load_errors(path):
             model = core.read_model(path)
             self._defaults = _take_out_defaults(model, spec)
-            self._require_contract(model, path)
-            self._one_by_one = device == "CPU" and positions_as_bias(model) > 0
-            if self._one_by_one:
-                model.reshape({port: [1, *port.partial_shape[1:]] for port in model.inputs})
+        self._require_contract(model, path)
+        with _load_errors(path):
+            self._one_by_one = device == "CPU" and _prepare_for_cpu(model)
             self._model: Any = core.compile_model(model, device, properties)
-        except ContractError:
-            raise
-        except Exception as e:  # openvino raises bare RuntimeErrors
-            raise BundleError(f"{path.name}: OpenVINO cannot load it ({_reason(e)})") from e
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
 
     def __call__(self, feeds: Mapping[str, Tensor]) -> dict[str, Array]:
@@ -127,15 +125,30 @@ def _parse(providers: Sequence[str]) -> tuple[str, str]:
     """Device and precision of `("openvino:gpu:f16",)`, in OpenVINO's words."""
     if len(providers) != 1:
         raise ConfigError(f"providers {', '.join(providers)}: openvino runs a whole graph, give it alone")
-    device, precision, *rest = providers[0].split(":")[1:] + ["", ""]
-    if device in PRECISIONS:
-        device, precision, rest = "", device, [precision, *rest]
-    if any(rest) or device not in {"", *DEVICES} or precision not in {"", *PRECISIONS}:
+    match = _PROVIDER.fullmatch(providers[0])
+    if match is None:
         raise ConfigError(
             f"provider {providers[0]!r}: expected openvino[:DEVICE][:PRECISION] with DEVICE {', '.join(DEVICES)} "
             f"and PRECISION {', '.join(PRECISIONS)}, such as openvino:gpu:f16"
         )
-    return DEVICES[device or "cpu"], precision or "f32"
+    return DEVICES[match["device"] or "cpu"], match["precision"] or "f32"
+
+
+@contextmanager
+def _load_errors(path: Path) -> Iterator[None]:
+    """Whatever OpenVINO raises inside (bare RuntimeErrors) -> BundleError."""
+    try:
+        yield
+    except Exception as e:
+        raise BundleError(f"{path.name}: OpenVINO cannot load it ({_reason(e)})") from e
+
+
+def _prepare_for_cpu(model: Any) -> bool:
+    """Give the encoder's attention the form that the CPU plug-in fuses; whether it takes one image at a time now."""
+    if not positions_as_bias(model):
+        return False
+    model.reshape({port: [1, *port.partial_shape[1:]] for port in model.inputs})
+    return True
 
 
 def _require_device(core: Any, device: str, precision: str) -> None:

@@ -1,4 +1,4 @@
-"""The names of providers: ONNX Runtime's, `openvino`, and those that run a bundle's TensorRT engines."""
+"""The names of providers beside ONNX Runtime's (`ort_providers`): `openvino`, and those that run engines."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from ..errors import ConfigError
 from ..nvidia.flavour import FLAVOURS
-from .ort_providers import PROVIDERS
 from .protocol import ProviderOptions
 
-ORT_PROVIDERS = tuple(PROVIDERS)
 OPENVINO = "openvino"  # and `openvino[:DEVICE][:PRECISION]`
 # And the flavour of engine they insist on.
 ENGINE_PROVIDERS = {"engine": None, **{f"engine:{flavour}": flavour for flavour in FLAVOURS}}

@@ -139,9 +139,9 @@ class TrtSession(Closing):
         shapes = {name: tuple(feeds[name].shape) for profile in self._entry.profiles for name in profile}
         allowed = [{n: f"{tuple(b['min'])} to {tuple(b['max'])}" for n, b in p.items()} for p in self._entry.profiles]
         outside = [name for name in shapes if not any(_fits(shapes[name], p[name]) for p in self._entry.profiles)]
-        told = ", ".join(f"{name} {shapes[name]}, built for {allowed[0][name]}" for name in outside or shapes)
+        mismatch = ", ".join(f"{name} {shapes[name]}, built for {allowed[0][name]}" for name in outside or shapes)
         raise ContractError(
-            f"{self.spec.name}: {told}; send fewer at once, or build with wider --prompts, --points or --images: "
+            f"{self.spec.name}: {mismatch}; send fewer at once, or build with wider --prompts, --points or --images: "
             f"{self._rebuild()}"
         )
 

@@ -17,7 +17,7 @@ import pytest
 import samhq_runtime
 from samhq_runtime import Bundle
 from samhq_runtime.bench import plot, runner
-from samhq_runtime.bench.cases import COLD_START, DECODER, ENCODER, END_TO_END, Case, Limits, plan
+from samhq_runtime.bench.cases import COLD_START, DECODER, ENCODER, END_TO_END, Case, RepeatOptions, plan
 from samhq_runtime.bench.results import read_results
 from samhq_runtime.bench.sample_image import sample_boxes, sample_image
 from samhq_runtime.bench.stats import ratio_of_medians, summarise
@@ -128,8 +128,8 @@ def test_plan_starts_cold_and_covers_all_sizes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("provider", "warm_ups"), [("cpu", 3), ("openvino:bf16", 3), ("cuda", 20), ("engine", 20)])
 def test_warm_ups(provider: str, warm_ups: int) -> None:
-    assert Limits().warm_ups_on(provider) == warm_ups
-    assert Limits(warm_ups=1).warm_ups_on(provider) == 1
+    assert RepeatOptions().warm_ups_on(provider) == warm_ups
+    assert RepeatOptions(warm_ups=1).warm_ups_on(provider) == 1
 
 
 def case_of(bundle: Path | str, **changes: Any) -> Case:
@@ -137,8 +137,8 @@ def case_of(bundle: Path | str, **changes: Any) -> Case:
 
 
 def run_one(case: Case) -> list[dict[str, Any]]:
-    limits = Limits(repeats=2, warm_ups=0)
-    return runner.run_cases([case], image=Path("x"), limits=limits, threads=1, cold_starts=1, notice=lambda _: None)
+    repeats = RepeatOptions(repeats=2, warm_ups=0)
+    return runner.run_cases([case], image=Path("x"), repeats=repeats, threads=1, cold_starts=1, notice=lambda _: None)
 
 
 def test_error_of_the_child_is_the_parents(tiny_bundle: Bundle) -> None:

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 
 from samhq_runtime.evaluation.measure import ImageRecord, ObjectScore
 from samhq_runtime.evaluation.metrics import boundary, boundary_iou, boundary_radius, erode, iou
-from samhq_runtime.evaluation.summary import calibrate, compare, size_of, summarise
+from samhq_runtime.evaluation.summary import compare, iou_calibration, size_of, summarise
 from samhq_runtime.evaluation.truth import deepest_point
 from samhq_runtime.masks.box import box_of, extent
 from tests.support.eval_datasets import rectangles
@@ -140,7 +140,7 @@ def test_summary_counts_and_means() -> None:
 
 def test_calibration_by_hand() -> None:
     pairs = [(0.95, 1.0), (0.91, 0.9), (0.15, 0.35), (1.2, 0.9), (-0.1, 0.0)]
-    calibration = calibrate([score(str(i), measured, predicted) for i, (predicted, measured) in enumerate(pairs)])
+    calibration = iou_calibration([score(str(i), measured, predicted) for i, (predicted, measured) in enumerate(pairs)])
     filled = {i: (b.objects, b.mean_predicted_iou, b.mean_iou) for i, b in enumerate(calibration.bins) if b.objects}
     assert filled == {
         0: (1, pytest.approx(-0.1), pytest.approx(0.0)),
@@ -149,7 +149,7 @@ def test_calibration_by_hand() -> None:
     }
     assert calibration.expected_error == pytest.approx((0.1 + 0.2 + 0.26) / 5)
     assert calibration.bias == pytest.approx((3.11 - 3.15) / 5)
-    assert calibrate([score("1", 0.5, None)]).expected_error is None
+    assert iou_calibration([score("1", 0.5, None)]).expected_error is None
 
 
 def test_comparison_is_object_by_object() -> None:
