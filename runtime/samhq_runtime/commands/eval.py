@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+from ..errors import interrupted
 from ..evaluation.reliability_chart import CHART_NAME
 from ..evaluation.report import REPORT_NAME, Report
 from ..evaluation.truth import PROMPTS
@@ -58,12 +59,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _eval(options: argparse.Namespace) -> None:
-    try:
+    with interrupted(f"the images that were finished are kept in {options.output}, the same command goes on"):
         report = _evaluate(options)
-    except KeyboardInterrupt as e:
-        raise KeyboardInterrupt(
-            f"interrupted; the images that were finished are kept in {options.output}, the same command goes on"
-        ) from e
     print(report.to_text())
     print(f"\n{_files(options.output)}")
 

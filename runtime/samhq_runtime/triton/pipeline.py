@@ -21,7 +21,7 @@ from ..serve.requests import read_infer
 from ..serve.signature import InferRequest, Segmentation, answer, infer_request
 from ..serve.tensors import Tensor
 
-_LIMITS = ServeOptions()  # those of `samhq serve`
+_OPTIONS = ServeOptions()  # those of `samhq serve`
 _CLIENTS_FAULT = (Reason.INVALID, Reason.TOO_LARGE)
 
 
@@ -50,7 +50,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor(tensor.name, tensor.data) for tensor in tensors])
 
     def _segment(self, request: InferRequest) -> Segmentation:
-        prompts, image = read_infer(request, self._predictor.bundle.manifest.sizes, _LIMITS)
+        prompts, image = read_infer(request, self._predictor.bundle.manifest.sizes, _OPTIONS)
         self._predictor.set_image(image.read())
         arguments: dict[str, Any] = dict(prompts.arrays)
         return Segmentation(*self._predictor.predict(**arguments, **prompts.options))

@@ -1,4 +1,4 @@
-"""The recording of PyTorch's results that engines are held against, and the gate's measures."""
+"""The recording of PyTorch's results that engines are held against."""
 
 from __future__ import annotations
 
@@ -8,21 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samhq_exporter.precision.policy import PRECISIONS
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.bundle.reference import REFERENCE_NAME, load_reference, sample, save_reference
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine.parity import against_onnx, against_pytorch, require_close, run_reference
 from samhq_runtime.errors import BundleError, ParityError
-from samhq_runtime.parity import (
-    ENGINE_TOLERANCES,
-    EXPORT_TOLERANCES,
-    Tolerance,
-    breaches,
-    mask_iou,
-    relative_error,
-    tolerance_of,
-)
 
 
 def test_recorded_by_the_export(tiny_bundle: Bundle) -> None:
@@ -74,33 +64,3 @@ def test_missing_or_damaged(tiny_bundle: Bundle, tmp_path: Path) -> None:
 )
 def test_samples(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     assert sample(name, np.zeros(shape, np.float32)).shape == expected
-
-
-def test_measures() -> None:
-    reference = np.array([[[1.0, -1.0], [1.0, 0.0]]], np.float32)
-    np.testing.assert_array_equal(mask_iou(reference, reference), [1])
-    np.testing.assert_array_equal(mask_iou(-reference, reference), [0])
-    np.testing.assert_array_equal(mask_iou(np.array([[[1.0, -1.0], [-1.0, 5.0]]], np.float32), reference), [0.5])
-    np.testing.assert_array_equal(mask_iou(-np.ones((1, 2, 2)), -np.ones((1, 2, 2))), [1])
-    assert relative_error(reference + 0.5, reference) == 0.25
-    assert np.isnan(relative_error(reference * np.float32(np.nan), reference))
-
-
-def test_tolerances_by_precision() -> None:
-    """One for each precision there is, at export and for engines; none is made up for another."""
-    assert EXPORT_TOLERANCES.keys() == ENGINE_TOLERANCES.keys() == set(PRECISIONS)
-    for tolerances in (EXPORT_TOLERANCES, ENGINE_TOLERANCES):
-        assert [tolerance_of(name, tolerances) for name in tolerances] == list(tolerances.values())
-        with pytest.raises(BundleError, match=r"'int4': .* expected one of fp32, fp16, "):
-            tolerance_of("int4", tolerances)
-
-
-def test_breaches() -> None:
-    """In words, and NaN never passes."""
-    tolerance = Tolerance(relative=0.1, iou=0.9)
-    assert not breaches(tolerance, mask_iou={"hq": 0.9}, relative={"x": 0.1}, against="pytorch")
-    assert breaches(tolerance, mask_iou={"hq": 0.8, "sam_0": 1}, relative={"x": np.nan, "y": 0}, against="onnx") == [
-        "mask hq against onnx: IoU 0.80000, at least 0.9 required",
-        "x against onnx: relative error nan, at most 1e-01 allowed",
-    ]
-    assert len(breaches(tolerance, mask_iou={"hq": np.nan}, relative={}, against="onnx")) == 1
