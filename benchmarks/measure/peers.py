@@ -32,6 +32,7 @@ _SECTIONS = {  # job -> (rounds, calls per turn, warm-ups) of a duel
     "decoder:32": (4, 1, 1),
     "photo:64": (2, 1, 1),
 }
+_ALL_SECTIONS = ["floor", "cold start", *_SECTIONS]
 _ALL_PEERS = (
     Entry("official ONNX", "official_onnx"),
     Entry("official PyTorch", "official_torch"),
@@ -49,15 +50,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--demo-bundle", type=Path, help="for the cold start rows")
     parser.add_argument("--int8-bundle", type=Path, help="an int8 bundle of the same checkpoint, as one more row")
     parser.add_argument("--optimum-python", type=Path, help="Python of an environment with optimum-onnx")
-    sections = ["floor", "cold start", *_SECTIONS]
-    parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=sections, help=f"some of: {','.join(sections)}"
-    )
+    parser.add_argument("--only", type=_sections, default=_ALL_SECTIONS, help=f"some of: {','.join(_ALL_SECTIONS)}")
     parser.add_argument("--peers", type=lambda text: text.split(","), help="only these opponents, by name")
     parser.add_argument("--again", action="store_true", help="measure chosen rows again that the file has")
     parser.add_argument("--rounds", type=int, help="turns per duel, instead of each section's own")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contender")
     parser.add_argument("--work", type=Path, help="keep the peers' files here for the next run")
+
+
+def _sections(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in _ALL_SECTIONS]:
+        raise argparse.ArgumentTypeError(f"got {', '.join(unknown)}; expected some of {','.join(_ALL_SECTIONS)}")
+    return names
 
 
 def measure(options: argparse.Namespace, record: Record) -> None:
@@ -81,8 +86,8 @@ def tables(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _missing(rows: Sequence[Mapping[str, Any]], section: str, options: argparse.Namespace) -> list[tuple[Entry, Entry]]:
-    """The chosen duels of a section, but for those that the file has."""
-    known = [] if options.again else [(row["champion"], row["name"]) for row in rows]
+    """The chosen duels of a section, but for those that the file has and that did not fail."""
+    known = [(row["champion"], row["name"]) for row in rows if not options.again and "failed" not in row]
     return [(a, b) for a, b in _duels(section, options) if _chosen((a, b), options) and (a.name, b.name) not in known]
 
 
