@@ -73,10 +73,6 @@ def tables(content: Mapping[str, Any]) -> dict[str, str]:
     return {"ablation": report(content), **curves}
 
 
-def breaches(content: Mapping[str, Any]) -> list[str]:
-    return []
-
-
 def _setting(options: argparse.Namespace, sam_sha256: str) -> Setting:
     names = ("sam", "hq_steps", "scenes", "held_out", "curve_every", "curve_scenes")
     common = {name: getattr(options, name) for name in (*names, "batch", "objects", "learning_rate")}
