@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from samhq_runtime.contract import NO_FUSION
@@ -33,6 +34,10 @@ class PlainSam(nn.Module):
         """`input_image` (B,3,S,S), normalised and padded -> `image_embeddings`."""
         return self.image_encoder(input_image)[:1]
 
+    def decoder_constants(self) -> dict[str, Tensor]:
+        """What `decode_masks` computes from the weights alone, by the name of the argument that hands it in."""
+        return {"image_pe": self.prompt_encoder.dense_pe()}
+
     def decode_masks(
         self,
         image_embeddings: Tensor,
@@ -42,11 +47,33 @@ class PlainSam(nn.Module):
         has_mask_input: Tensor,
         image_index: Tensor,
         mask_weights: Tensor,
+        *,
+        image_pe: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The mask decoder graph's arithmetic; shapes and frames as in `samhq_runtime.contract`."""
-        sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
-        image_tokens = image_embeddings.flatten(2).transpose(1, 2)[image_index] + dense
-        return self.mask_decoder(image_tokens, self.prompt_encoder.dense_pe(), sparse, mask_weights)
+        """The mask decoder graph's arithmetic; shapes and frames as in `samhq_runtime.contract`.
+
+        `image_pe` (1,G*G,C) is the positional encoding of the embedding grid, for callers that computed it before.
+        """
+        image_pe = self.prompt_encoder.dense_pe() if image_pe is None else image_pe
+        prompts = (point_coords, point_labels, mask_input, has_mask_input)
+        image_tokens, sparse = self.prompted(image_embeddings, image_index, image_pe, prompts)
+        return self.mask_decoder(image_tokens, image_pe, sparse, mask_weights)
+
+    def prompted(
+        self, image_embeddings: Tensor, image_index: Tensor, image_pe: Tensor, prompts: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """What the decoder starts from: image tokens (B,G*G,C), the dense prompt added, and sparse prompts (B,N,C).
+
+        Args:
+            image_embeddings: (I,C,G,G).
+            image_index: (B,), each prompt's image.
+            image_pe: (1,G*G,C).
+            prompts: what `PromptEncoder` takes.
+        """
+        sparse, dense = self.prompt_encoder(*prompts)
+        _, positions, channels = image_pe.shape
+        per_image = image_embeddings.reshape(-1, channels, positions).transpose(1, 2)
+        return torch.index_select(per_image, 0, image_index) + dense, sparse
 
 
 class Sam(PlainSam):
@@ -68,6 +95,13 @@ class Sam(PlainSam):
         image_embeddings, early = self.image_encoder(input_image)
         return image_embeddings, self.hq_fusion(image_embeddings, early)
 
+    def sam_token(self) -> Tensor:
+        """(1,C): the single-mask output token, which the HQ token is fused with."""
+        return self.mask_decoder.mask_tokens.weight[:1]
+
+    def decoder_constants(self) -> dict[str, Tensor]:
+        return {**super().decoder_constants(), "sam_token": self.sam_token()}
+
     def decode_masks(  # type: ignore[override]
         self,
         image_embeddings: Tensor,
@@ -79,17 +113,16 @@ class Sam(PlainSam):
         image_index: Tensor,
         mask_weights: Tensor,
         hq_token: Tensor | None = None,
+        *,
+        image_pe: Tensor | None = None,
+        sam_token: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The mask decoder graph's arithmetic; shapes and frames as in `samhq_runtime.contract`."""
-        decoder = self.mask_decoder
-        hq_token = decoder.hq_token.weight if hq_token is None else hq_token
-        sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
-        image_tokens = image_embeddings.flatten(2).transpose(1, 2)[image_index] + dense
-        return decoder(
-            image_tokens,
-            hq_features[image_index],
-            self.prompt_encoder.dense_pe(),
-            sparse,
-            self.token_fusion(decoder.mask_tokens.weight[:1], hq_token),
-            mask_weights,
-        )
+        """As `PlainSam.decode_masks`; `hq_token` (1,C) and `sam_token` (1,C) stand in for the learned ones."""
+        image_pe = self.prompt_encoder.dense_pe() if image_pe is None else image_pe
+        sam_token = self.sam_token() if sam_token is None else sam_token
+        hq_token = self.mask_decoder.hq_token.weight if hq_token is None else hq_token
+        prompts = (point_coords, point_labels, mask_input, has_mask_input)
+        image_tokens, sparse = self.prompted(image_embeddings, image_index, image_pe, prompts)
+        hq_features = torch.index_select(hq_features, 0, image_index)
+        fused = self.token_fusion(sam_token, hq_token)
+        return self.mask_decoder(image_tokens, hq_features, image_pe, sparse, fused, mask_weights)

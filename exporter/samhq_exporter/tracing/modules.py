@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from samhq_runtime.contract import (
@@ -17,6 +18,8 @@ from samhq_runtime.contract import (
 )
 
 from ..model import PlainSam, Sam
+
+_ENCODER_PARTS = ("image_encoder", "hq_fusion")
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,13 @@ def graphs_of(sam: PlainSam) -> tuple[Graph, Graph]:
     """Image encoder and mask decoder of `sam`, to be traced in float32."""
     sizes = model_sizes(sam)
     encoder, decoder = image_encoder_spec(sizes), mask_decoder_spec(sizes)
-    if not isinstance(sam, Sam):
-        return Graph(encoder, PlainImageEncoderGraph(sam), {}), Graph(decoder, PlainMaskDecoderGraph(sam), {})
-    hq_token = sam.mask_decoder.hq_token.weight.detach()
+    encoding = {name: part for name, part in sam.named_children() if name in _ENCODER_PARTS}
+    decoding = {name: part for name, part in sam.named_children() if name not in _ENCODER_PARTS}
+    constants = {name: tensor.detach().clone() for name, tensor in sam.decoder_constants().items()}
+    defaults = {"hq_token": sam.mask_decoder.hq_token.weight.detach()} if isinstance(sam, Sam) else {}
     return (
-        Graph(encoder, ImageEncoderGraph(sam), {}),
-        Graph(decoder, MaskDecoderGraph(sam), {"hq_token": hq_token}),
+        Graph(encoder, TracedMethod(sam.encode_image, encoding, {}), {}),
+        Graph(decoder, TracedMethod(sam.decode_masks, decoding, constants), defaults),
     )
 
 
@@ -51,90 +55,23 @@ def model_sizes(sam: PlainSam) -> ModelSizes:
     )
 
 
-class PlainImageEncoderGraph(nn.Module):
-    """The image encoder of a plain SAM."""
+class TracedMethod(nn.Module):
+    """A method of `Sam` as a module: the parts it calls are children, the constants it is given are buffers.
 
-    def __init__(self, sam: PlainSam) -> None:
-        super().__init__()
-        self.image_encoder = sam.image_encoder
-
-    def forward(self, input_image: Tensor) -> Tensor | tuple[Tensor, ...]:
-        return self.image_encoder(input_image)[0]
-
-
-class ImageEncoderGraph(PlainImageEncoderGraph):
-    def __init__(self, sam: Sam) -> None:
-        super().__init__(sam)
-        self.hq_fusion = sam.hq_fusion
-
-    def forward(self, input_image: Tensor) -> tuple[Tensor, ...]:
-        image_embeddings, early = self.image_encoder(input_image)
-        return image_embeddings, self.hq_fusion(image_embeddings, early)
-
-
-class PlainMaskDecoderGraph(nn.Module):
-    """`PlainSam.decode_masks` with what never changes computed once."""
-
-    image_pe: Tensor
-
-    def __init__(self, sam: PlainSam) -> None:
-        super().__init__()
-        self.prompt_encoder = sam.prompt_encoder
-        self.mask_decoder = sam.mask_decoder
-        self.register_buffer("image_pe", sam.prompt_encoder.dense_pe().detach())
-
-    def forward(
-        self,
-        image_embeddings: Tensor,
-        point_coords: Tensor,
-        point_labels: Tensor,
-        mask_input: Tensor,
-        has_mask_input: Tensor,
-        image_index: Tensor,
-        mask_weights: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
-        image_tokens = self.image_tokens(image_embeddings, image_index) + dense
-        return self.mask_decoder(image_tokens, self.image_pe, sparse, mask_weights)
-
-    def image_tokens(self, image_embeddings: Tensor, image_index: Tensor) -> Tensor:
-        """(I,C,G,G), (B,) -> (B,G*G,C): each prompt's image."""
-        per_image = image_embeddings.reshape(-1, *self.image_pe.shape[:0:-1]).transpose(1, 2)  # (I, G*G, C)
-        return torch.index_select(per_image, 0, image_index)
-
-
-class MaskDecoderGraph(PlainMaskDecoderGraph):
-    """`Sam.decode_masks` with what never changes computed once, and the SAM token as a tensor of its own.
-
-    `hq_token` is an argument, so that the exported node `/token_fusion/Mul` keeps two visible operands.
+    The tracer names nodes and weights after these. `/token_fusion/Mul` thus keeps two visible operands, `sam_token` and
+    `hq_token`.
     """
 
-    sam_token: Tensor
+    def __init__(
+        self, method: Callable[..., Any], parts: Mapping[str, nn.Module], constants: Mapping[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self.constants = tuple(constants)
+        for name, part in parts.items():
+            self.add_module(name, part)
+        for name, tensor in constants.items():
+            self.register_buffer(name, tensor)
 
-    def __init__(self, sam: Sam) -> None:
-        super().__init__(sam)
-        self.token_fusion = sam.token_fusion
-        self.register_buffer("sam_token", sam.mask_decoder.mask_tokens.weight[:1].detach().clone())
-
-    def forward(  # type: ignore[override]
-        self,
-        image_embeddings: Tensor,
-        hq_features: Tensor,
-        point_coords: Tensor,
-        point_labels: Tensor,
-        mask_input: Tensor,
-        has_mask_input: Tensor,
-        image_index: Tensor,
-        mask_weights: Tensor,
-        hq_token: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        sparse, dense = self.prompt_encoder(point_coords, point_labels, mask_input, has_mask_input)
-        image_tokens = self.image_tokens(image_embeddings, image_index) + dense
-        return self.mask_decoder(
-            image_tokens,
-            torch.index_select(hq_features, 0, image_index),
-            self.image_pe,
-            sparse,
-            self.token_fusion(self.sam_token, hq_token),
-            mask_weights,
-        )
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.method(*inputs, **{name: self.get_buffer(name) for name in self.constants})
