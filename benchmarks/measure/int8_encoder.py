@@ -23,8 +23,9 @@ from benchmarks.recording import Record
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.bundle.graph_files import save_with_cpu_form
 from samhq_exporter.precision.calibration import calibration_set
+from samhq_exporter.precision.options import PrecisionOptions
 from samhq_exporter.precision.policy import DEFAULT_CLIPPING
-from samhq_exporter.precision.typed import Wish, typed_graphs
+from samhq_exporter.precision.typed import typed_graphs
 from samhq_exporter.tracing.modules import graphs_of, model_sizes
 from samhq_exporter.weights.checkpoint import Checkpoint, load_checkpoint
 from samhq_runtime.bench.measuring import repeat
@@ -58,7 +59,7 @@ def measure(options: argparse.Namespace, record: Record) -> None:
 
 def _typed_encoder(checkpoint: Checkpoint, precision: str, folder: Path) -> Path:
     """The encoder's file as ONNX Runtime opens it on the CPU."""
-    wish = Wish(
+    options = PrecisionOptions(
         precision=precision,
         token_fusion=checkpoint.token_fusion,
         keep_fp32=(),
@@ -67,7 +68,7 @@ def _typed_encoder(checkpoint: Checkpoint, precision: str, folder: Path) -> Path
         report=None,
     )
     sam = checkpoint.sam
-    graphs = typed_graphs(graphs_of(sam), model_sizes(sam), folder, wish=wish, step=lambda name: nullcontext())
+    graphs = typed_graphs(graphs_of(sam), model_sizes(sam), folder, options=options, step=lambda name: nullcontext())
     path = folder / f"{precision}.onnx"
     return save_with_cpu_form(graphs[IMAGE_ENCODER].model, path) or path
 

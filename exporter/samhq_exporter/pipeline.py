@@ -34,8 +34,9 @@ from .bundle.graph_files import save_graph, save_with_cpu_form
 from .bundle.staging import staged
 from .config import DEMO_CHECKPOINT, ExportConfig
 from .precision.calibration import calibration_set
+from .precision.options import PrecisionOptions, Report
 from .precision.policy import EMBEDDINGS_DTYPE, TABLE
-from .precision.typed import Report, Step, TypedGraph, Wish, typed_graphs
+from .precision.typed import Step, TypedGraph, typed_graphs
 from .scenes.sample import central_boxes, default_scene, preview_scene
 from .tracing.modules import graphs_of, model_sizes
 from .tracing.trace import OPSET
@@ -117,7 +118,7 @@ def _require_possible(config: ExportConfig) -> TritonOptions:
 def _typed_graphs(
     config: ExportConfig, checkpoint: Checkpoint, folder: Path, step: Step, report: Report | None
 ) -> dict[str, TypedGraph]:
-    wish = Wish(
+    options = PrecisionOptions(
         precision=config.precision,
         token_fusion=checkpoint.token_fusion,
         keep_fp32=config.keep_fp32,
@@ -125,7 +126,7 @@ def _typed_graphs(
         clipping=config.clipping,
         report=report,
     )
-    return typed_graphs(graphs_of(checkpoint.sam), model_sizes(checkpoint.sam), folder, wish=wish, step=step)
+    return typed_graphs(graphs_of(checkpoint.sam), model_sizes(checkpoint.sam), folder, options=options, step=step)
 
 
 def _require_of_memory(config: ExportConfig) -> None:

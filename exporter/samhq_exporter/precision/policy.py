@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+_EMBEDDINGS = frozenset({"image_embeddings", "hq_features"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionPolicy:
@@ -60,6 +62,11 @@ class Precision:
     float32_graphs: frozenset[str] = frozenset()
     int8: Mapping[str, str] = field(default_factory=dict)
     needs_ranges: bool = False
+
+    @property
+    def half_io(self) -> frozenset[str]:
+        """Inputs and outputs that are float16."""
+        return _EMBEDDINGS if self.embeddings == "float16" else frozenset()
 
 
 # As with int8: the blocks hold nearly all of the arithmetic, so first (patches), last (neck, HQ features) and the

@@ -15,7 +15,7 @@ from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.demo.evaluate import held_out_seeds
 from samhq_exporter.demo.fidelity import mask_ious
 from samhq_exporter.model import Sam
-from samhq_exporter.precision import typed as typed_graphs
+from samhq_exporter.precision import measuring
 from samhq_exporter.precision.policy import PRECISIONS, TABLE, policy_of
 from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_runtime import Bundle, Predictor
@@ -105,7 +105,7 @@ def test_overflow_is_met_with_measured_islands(tmp_path: Path) -> None:
 
 def test_overflow_without_measured_islands_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same checkpoint, so that it is the islands that help."""
-    monkeypatch.setattr(typed_graphs, "float16_islands", lambda model, largest, policy: {})
+    monkeypatch.setattr(measuring, "float16_islands", lambda model, largest, policy: {})
     sam = load_checkpoint(DEMO_CHECKPOINT).sam_hq
     scaled(sam, OVERFLOWING)
     checkpoint = save_checkpoint(sam, tmp_path / "scaled.pth")
