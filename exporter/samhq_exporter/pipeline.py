@@ -43,7 +43,7 @@ from .tracing.trace import OPSET
 from .verification.emulation import runnable
 from .verification.preview import write_preview
 from .verification.verify import ParityReport, require_parity, verify
-from .weights.checkpoint import Checkpoint, checkpoint_of_model, load_checkpoint
+from .weights.checkpoint import Checkpoint, TokenFile, checkpoint_of_model, load_checkpoint
 from .weights.fetching import fetched
 
 MASK_THRESHOLD = 0.0
@@ -164,7 +164,7 @@ def _load(config: ExportConfig, source: Path | nn.Module) -> Checkpoint:
         dim, fusion = checkpoint.sam.arch.embed_dim, checkpoint.token_fusion
         tuned = read_hq_token(config.hq_token, embed_dim=dim, token_fusion=fusion)
         decoder.hq_token.weight.copy_(torch.from_numpy(tuned))
-        checkpoint = replace(checkpoint, hq_token=(config.hq_token.name, sha256_of(config.hq_token)))
+        checkpoint = replace(checkpoint, hq_token=TokenFile(config.hq_token.name, sha256_of(config.hq_token)))
     return checkpoint
 
 
@@ -218,7 +218,7 @@ def _origin(checkpoint: Checkpoint) -> dict[str, str]:
     """The weights file, and the tuned HQ token that was put into it."""
     origin = {"file": checkpoint.file_name, "sha256": checkpoint.sha256}
     if checkpoint.hq_token:
-        origin["hq_token_file"], origin["hq_token_sha256"] = checkpoint.hq_token
+        origin |= {"hq_token_file": checkpoint.hq_token.name, "hq_token_sha256": checkpoint.hq_token.sha256}
     return origin
 
 

@@ -17,7 +17,8 @@ from samhq_runtime.evaluation.open import open_dataset
 from samhq_runtime.files import write_whole
 
 from ..model import Sam
-from ..weights.checkpoint import Checkpoint, load_checkpoint, official_tensors, to_official_keys
+from ..weights.checkpoint import Checkpoint, load_checkpoint, to_official_keys
+from ..weights.stored import read_weights
 from .compute import Compute, compute_of
 from .config import TrainHqConfig
 from .data import Batch, collate
@@ -168,6 +169,6 @@ def save_tuned(sam: Sam, source: Path, output: Path) -> None:
     Every other tensor is that of the file, in the type that it has there.
     """
     trained: dict[str, torch.Tensor] = {k: v for k, v in sam.state_dict().items() if k.startswith(HQ_MODULES)}
-    state = {**official_tensors(source), **to_official_keys(trained)}
+    state = {**read_weights(source).state, **to_official_keys(trained)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     write_whole(output, lambda path: save_file(tensors, path, metadata={"token_fusion": sam.fusion_mode}))

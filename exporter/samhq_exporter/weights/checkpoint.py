@@ -1,17 +1,13 @@
-"""Weights file -> strictly loaded model. Sizes are read from the tensors, never guessed from the file name."""
+"""Stored weights -> strictly loaded model. Sizes are read from the tensors, never guessed from the file name."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import safetensors
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from samhq_runtime.contract import NO_FUSION
@@ -21,10 +17,9 @@ from samhq_runtime.files import sha256_of
 from ..architecture import Architecture, variant_name
 from ..model import TOKEN_FUSIONS, PlainSam, Sam
 from ..model.tiny_vit import fold_weights
-from .huggingface import has_huggingface_names, is_huggingface, read_decoder_norm_eps, read_huggingface, weight_files
 from .infer import MASK_TOKENS, architecture_of, is_tiny_vit
 from .input_size import resize_state, resized
-from .released import RELEASES
+from .stored import read_weights
 
 # (official prefix, prefix in our modules): `hf_` is spelt `hq_`, and what depends on the image alone moved.
 _PREFIXES = (
@@ -38,10 +33,18 @@ _HQ_KEYS = (*(official for official, _ in _PREFIXES), "mask_decoder.embedding_ma
 
 
 @dataclass(frozen=True)
+class TokenFile:
+    """Name and SHA-256 of the file of a tuned HQ token."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A loaded model in eval mode, with where it came from.
 
-    `token_fusion` is `none` for a plain SAM; `hq_token` is the name and SHA-256 of the file of a tuned HQ token.
+    `token_fusion` is `none` for a plain SAM; `hq_token` is the tuned HQ token in the place of the checkpoint's.
     """
 
     sam: PlainSam
@@ -49,7 +52,7 @@ class Checkpoint:
     token_fusion: str
     sha256: str
     file_name: str
-    hq_token: tuple[str, str] | None = None
+    hq_token: TokenFile | None = None
 
     @property
     def sam_hq(self) -> Sam:
@@ -75,21 +78,12 @@ def load_checkpoint(
         ConfigError: `variant` is not what the file holds, `token_fusion` contradicts its metadata or is for a plain
             SAM, or `image_size` does not fit the patches.
     """
-    official, metadata = _official(path)
-    state = {key: value.float() for key, value in official.items()}
-    fusion = _token_fusion(state, metadata, token_fusion, path)
-    eps = read_decoder_norm_eps(path) if is_huggingface(path) else Architecture.decoder_norm_eps
-    arch = replace(infer_architecture(state, path), decoder_norm_eps=eps)
-    digest = _sha256_of(path)
+    stored = read_weights(path)
+    state = {key: value.float() for key, value in stored.state.items()}
+    fusion = _token_fusion(state, stored.metadata, token_fusion, path)
+    arch = replace(infer_architecture(state, path), decoder_norm_eps=stored.decoder_norm_eps)
+    digest = _sha256_of(stored.files)
     return _build(state, arch, path, variant=variant, token_fusion=fusion, image_size=image_size, sha256=digest)
-
-
-def official_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file or folder under the official names, in the types they are stored in.
-
-    Raises CheckpointError as `load_checkpoint` does; whether they make up a model is not looked at.
-    """
-    return _official(path)[0]
 
 
 def checkpoint_of_model(
@@ -162,59 +156,10 @@ def _empty_model(arch: Architecture, token_fusion: str, path: Path) -> PlainSam:
         raise CheckpointError(f"{path.name}: its tensors describe a model that cannot exist ({arch})") from e
 
 
-def _official(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    """Official name -> tensor as stored, and the file's string metadata."""
-    content, metadata = (read_huggingface(path), {}) if is_huggingface(path) else _read(path)
-    state = _unwrap(content, path)
-    if has_huggingface_names(state, path):
-        raise CheckpointError(
-            f"{path.name}: holds Hugging Face weights as a pickle; expected the folder that transformers' "
-            "save_pretrained writes, config.json with model.safetensors: load and save them once with transformers"
-        )
-    return state, metadata
-
-
-def _read(path: Path) -> tuple[Mapping[str, object], Mapping[str, str]]:
-    """The raw content of a weights file and its string metadata."""
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no such file; expected SAM-HQ or SAM weights (.pth, .safetensors, Hugging Face folder), "
-            f"or a name: {', '.join(RELEASES)}"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-            return load_file(path), metadata
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol; our own message follows
-            return torch.load(path, map_location="cpu", weights_only=True), {}
-    except pickle.UnpicklingError as e:
-        raise CheckpointError(
-            f"{path.name}: refused, it is not a plain tensor file (it may hold code); "
-            "expected a state dict saved with torch.save or safetensors"
-        ) from e
-    except Exception as e:  # torch's unpickler lets any exception out of a damaged file
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise CheckpointError(
-            f"{path.name}: cannot be read as a checkpoint ({reason}); it may be truncated, download it again"
-        ) from e
-
-
-def _sha256_of(path: Path) -> str:
+def _sha256_of(files: Sequence[Path]) -> str:
     """Of the weights file; of several shards, the digest of their digests in the order of their names."""
-    digests = [sha256_of(file) for file in (weight_files(path) if path.is_dir() else [path])]
+    digests = [sha256_of(file) for file in files]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
-    """A flat name -> tensor mapping; training scripts wrap it as `model` or `state_dict`, or prefix it `module.`."""
-    for wrapper in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path.name}: holds a {type(content).__name__}; expected a state dict of tensors")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
 def _token_fusion(state: Mapping[str, Tensor], metadata: Mapping[str, str], asked: str | None, path: Path) -> str:

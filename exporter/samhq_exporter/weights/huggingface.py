@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ _MODULES = tuple(
 _PARAMETERS = {"positional_embedding": "positional_encoding_gaussian_matrix"}
 
 
+@dataclass(frozen=True)
+class HuggingFaceWeights:
+    """A folder, read once: tensors by official name, the files that hold them, eps of the decoder's LayerNorms."""
+
+    state: dict[str, Tensor]
+    files: list[Path]
+    decoder_norm_eps: float
+
+
 def is_huggingface(path: Path) -> bool:
     """Whether `read_huggingface` is the reader for this path: a folder, or a .safetensors file with such names.
 
@@ -103,7 +113,7 @@ def has_huggingface_names(names: Iterable[str], path: Path) -> bool:
     return bool(theirs)
 
 
-def read_huggingface(path: Path) -> dict[str, Tensor]:
+def read_huggingface(path: Path) -> HuggingFaceWeights:
     """The weights of a `transformers` SAM-HQ or SAM model, named as in the official checkpoints.
 
     Args:
@@ -115,18 +125,13 @@ def read_huggingface(path: Path) -> dict[str, Tensor]:
     """
     folder = path if path.is_dir() else path.parent
     config = _read_json(folder / _CONFIG)
+    files = weight_files(path)
     stored: dict[str, Tensor] = {}
-    for file in weight_files(path):
+    for file in files:
         stored |= _read_tensors(file)
     state = to_official_names(stored, path)
     check_config(config, state, path)
-    return state
-
-
-def read_decoder_norm_eps(path: Path) -> float:
-    """The eps of the decoder's LayerNorms, for a path that `read_huggingface` has read."""
-    folder = path if path.is_dir() else path.parent
-    return decoder_norm_eps(_read_json(folder / _CONFIG), path)
+    return HuggingFaceWeights(state, files, decoder_norm_eps(config, path))
 
 
 def weight_files(path: Path) -> list[Path]:

@@ -101,8 +101,8 @@ def assert_same_model(theirs: nn.Module, sam: Sam) -> None:
 def test_tiny_sizes_in_one_file(tiny: nn.Module, folder: Path) -> None:
     assert_same_model(tiny, load(folder))
     assert is_huggingface(folder / "model.safetensors")
-    one = read_huggingface(folder / "model.safetensors")
-    assert all(torch.equal(value, one[key]) for key, value in read_huggingface(folder).items())
+    one = read_huggingface(folder / "model.safetensors").state
+    assert all(torch.equal(value, one[key]) for key, value in read_huggingface(folder).state.items())
 
 
 @pytest.mark.parametrize("sizes", [VIT_B_OF_256, pytest.param(DEFAULT, marks=pytest.mark.slow)], ids=["256", "1024"])
