@@ -1,4 +1,4 @@
-"""ONNX graphs on disk."""
+"""A graph beside its form for ONNX Runtime's CPU provider."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from ..onnx_files import save_graph
 from ..passes.fold_channel_norm import fold_channel_norm
 from ..passes.fuse_attention import fuse_attention
-
-_INLINE_LIMIT = 1 << 30  # protobuf ends at 2 GiB; larger weights go to one `.data` file beside the graph
-
-
-def save_graph(model: ir.Model, path: Path, *, weights_beside: bool = False) -> None:
-    """Write `path`, and `<path>.data` beside it if the weights are large or `weights_beside` is set."""
-    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    beside = weights_beside or weights > _INLINE_LIMIT
-    ir.save(model, path, external_data=f"{path.name}.data" if beside else None)
 
 
 def save_with_cpu_form(model: ir.Model, path: Path) -> Path | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from samhq_runtime.contract import Array
 from samhq_runtime.errors import GraphError
 
-from ..bundle.graph_files import save_graph
+from ..onnx_files import save_graph
 from ..passes.build import new_initializer, new_node
 
 _SAMPLE_SIZE = 1 << 16  # values per tensor and run

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -17,14 +16,13 @@ from ..passes import check_rules, simplify
 from ..passes.half import to_half
 from ..passes.int8 import to_int8
 from ..passes.matching import matches, unused
+from ..steps import Step
 from ..tracing.modules import Graph
 from ..tracing.trace import trace
 from .measured import decisions
 from .measuring import completed, measure
 from .options import PrecisionOptions
 from .policy import TABLE, PrecisionPolicy, policy_of
-
-Step = Callable[[str], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)

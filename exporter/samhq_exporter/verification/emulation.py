@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle
 
-from ..bundle.graph_files import save_graph
+from ..onnx_files import save_graph
 from ..passes.emulate import emulate_bfloat16
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 from samhq_runtime.errors import BackendUnavailable
 
+from ..steps import Step
 from .released import release_of
 
 
-def fetched(checkpoint: Path, step: Callable[[str], AbstractContextManager[object]] = nullcontext) -> Path:
+def fetched(checkpoint: Path, step: Step = nullcontext) -> Path:
     """The file of a released checkpoint's name, downloaded in a `step`; any other path as it is.
 
     Raises:

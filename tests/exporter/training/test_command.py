@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from samhq_exporter.architecture import PIXEL_MEAN, PIXEL_STD
 from samhq_exporter.cli import main
 from samhq_exporter.training import hq_stage
-from samhq_exporter.weights.checkpoint import load_checkpoint, official_tensors
+from samhq_exporter.weights.checkpoint import load_checkpoint
+from samhq_exporter.weights.stored import read_weights
 from samhq_runtime import Predictor
 from samhq_runtime.frames.geometry import preprocess
 from samhq_runtime.frames.image_files import read_image
@@ -49,7 +50,7 @@ def test_only_hq_parameters_change(
 ) -> None:
     tuned = tmp_path / "tuned.safetensors"
     assert train(tiny_checkpoint, pairs, tuned, *more) == 0
-    before, after = official_tensors(tiny_checkpoint), load_file(tuned)
+    before, after = read_weights(tiny_checkpoint).state, load_file(tuned)
     assert after.keys() == before.keys()
     different = {name for name in before if not torch.equal(before[name], after[name])}
     assert {part for part in _HQ if any(part in name for name in different)} == set(changed)
@@ -61,7 +62,7 @@ def test_only_hq_parameters_change(
 
 def test_plain_sam_gets_an_hq_part(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From a plain SAM in half precision to a bundle whose masks are those of the tuned file."""
-    whole = official_tensors(save_checkpoint(tiny_sam(), tmp_path / "whole.pth"))
+    whole = read_weights(save_checkpoint(tiny_sam(), tmp_path / "whole.pth")).state
     plain = {name: value.half() for name, value in whole.items() if not any(part in name for part in _HQ)}
     tuned = tmp_path / "tuned.safetensors"
     assert train(save_state(plain, tmp_path / "sam.pth"), pairs, tuned, "--token-fusion", "sum") == 0
