@@ -52,18 +52,21 @@ MAY_IMPORT = {
     "runtime.cli": "commands",
     "runtime.__main__": "cli",
     "exporter.architecture": "",
+    "exporter.steps": "",
+    "exporter.onnx_files": "",
     "exporter.model": "architecture",
     "exporter.scenes": "runtime.frames runtime.masks",
     "exporter.passes": "",
-    "exporter.weights": "architecture model",
+    "exporter.weights": "architecture steps model runtime.hq_token",
     "exporter.tracing": "model",
-    "exporter.bundle": "passes runtime.manifest",
-    "exporter.precision": "architecture scenes passes tracing bundle runtime.frames runtime.masks",
-    "exporter.verification": "model scenes passes bundle "
+    "exporter.precision": "architecture steps onnx_files scenes passes tracing runtime.frames runtime.masks",
+    "exporter.bundle": "architecture onnx_files passes weights tracing precision runtime runtime.manifest runtime.bundle",
+    "exporter.verification": "steps onnx_files model scenes passes "
     "runtime.parity runtime.frames runtime.masks runtime.session runtime.bundle runtime.predictor",
     "exporter.config": "architecture precision",
-    "exporter.pipeline": "architecture scenes weights tracing bundle precision verification config runtime "
-    "runtime.manifest runtime.frames runtime.nvidia runtime.bundle runtime.engine runtime.hq_token runtime.triton",
+    "exporter.additions": "steps config runtime.nvidia runtime.bundle runtime.engine runtime.triton",
+    "exporter.pipeline": "steps weights tracing precision bundle verification config additions "
+    "runtime.manifest runtime.engine",
     "exporter": "config pipeline",
     "exporter.training": "architecture model weights config runtime.frames runtime.evaluation",
     "exporter.demo": "architecture model scenes weights verification training "

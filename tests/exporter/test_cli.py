@@ -199,7 +199,7 @@ def test_ctrl_c_when_the_bundle_is_there(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("samhq_exporter.pipeline.write_repository", interrupt)
+    monkeypatch.setattr("samhq_exporter.additions.write_repository", interrupt)
     output = tmp_path / "bundle"
     command = ["--checkpoint", str(tiny_checkpoint), "--output", str(output), "--triton", str(tmp_path / "models")]
     assert main(command) == 130

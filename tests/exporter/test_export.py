@@ -73,7 +73,7 @@ def test_another_distribution_of_onnxruntime_will_do(
             raise PackageNotFoundError(name)
         return importlib.metadata.version(name)
 
-    monkeypatch.setattr("samhq_exporter.pipeline.version", version)
+    monkeypatch.setattr("samhq_exporter.bundle.write.version", version)
     tools = export(tiny_checkpoint, tmp_path / "bundle").manifest.tools
     assert tools["onnxruntime"] == onnxruntime.__version__
     assert tools["torch"] == torch.__version__
@@ -276,7 +276,7 @@ def test_a_graph_that_differs_from_torch_is_not_shipped(
         ir.save(model, path)
 
     for function in ("save_graph", "save_with_cpu_form"):
-        monkeypatch.setattr(f"samhq_exporter.pipeline.{function}", write)
+        monkeypatch.setattr(f"samhq_exporter.bundle.write.{function}", write)
     with pytest.raises(ParityError, match=r"No bundle was written"):
         export(tiny_checkpoint, tmp_path / "bundle")
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,5 @@
-"""A bundle on disk: graphs saved, folders that appear whole or not at all.
+"""A bundle on disk: graphs and manifest written, in folders that appear whole or not at all.
 
-In: typed graphs. Out: files in a staging folder, renamed when complete. Imports passes (the CPU form)
-and the runtime.
+In: typed graphs and their checkpoint. Out: files in a staging folder, renamed when complete. Imports precision,
+weights, tracing, passes (the CPU form) and the runtime.
 """
