@@ -60,7 +60,8 @@ MAY_IMPORT = {
     "exporter.weights": "architecture steps model runtime.hq_token",
     "exporter.tracing": "model",
     "exporter.precision": "architecture steps onnx_files scenes passes tracing runtime.frames runtime.masks",
-    "exporter.bundle": "architecture onnx_files passes weights tracing precision runtime runtime.manifest runtime.bundle",
+    "exporter.bundle": "architecture onnx_files passes weights tracing precision "
+    "runtime runtime.manifest runtime.bundle",
     "exporter.verification": "steps onnx_files model scenes passes "
     "runtime.parity runtime.frames runtime.masks runtime.session runtime.bundle runtime.predictor",
     "exporter.config": "architecture precision",
