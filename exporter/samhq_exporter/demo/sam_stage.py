@@ -104,11 +104,11 @@ class _Part:
         """
         mask_input = torch.zeros(1, 1, *self.targets.shape[1:]) if previous is None else previous
         has_mask = torch.zeros(1) if previous is None else torch.ones(1)
-        sparse, dense = sam.prompt_encoder(prompts.coords, prompts.labels, mask_input, has_mask)
-        image_tokens = self.image_embeddings.flatten(2).transpose(1, 2)[self.image_index] + dense
-        decoder = sam.mask_decoder
+        image_pe, decoder = sam.prompt_encoder.dense_pe(), sam.mask_decoder
+        prompted = (prompts.coords, prompts.labels, mask_input, has_mask)
+        image_tokens, sparse = sam.prompted(self.image_embeddings, self.image_index, image_pe, prompted)
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, self.hq_token])
-        tokens, upscaled = decoder.attend(output_tokens, image_tokens, sam.prompt_encoder.dense_pe(), sparse)
+        tokens, upscaled = decoder.attend(output_tokens, image_tokens, image_pe, sparse)
         product = MaskProduct(self.targets.shape[-1])
         logits = product(decoder.hypernetworks(tokens), upscaled, torch.eye(NUM_SAM_TOKENS))
         return logits, decoder.iou_prediction_head(tokens[:, 0])
