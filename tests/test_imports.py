@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "exporter.onnx_files": "",
     "exporter.model": "architecture",
     "exporter.scenes": "runtime.frames runtime.masks",
-    "exporter.passes": "",
+    "exporter.passes": "architecture",
     "exporter.weights": "architecture steps model runtime.hq_token",
     "exporter.tracing": "model",
     "exporter.precision": "architecture steps onnx_files scenes passes tracing runtime.frames runtime.masks",
@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "runtime runtime.manifest runtime.bundle",
     "exporter.verification": "steps onnx_files model scenes passes "
     "runtime.parity runtime.frames runtime.masks runtime.session runtime.bundle runtime.predictor",
-    "exporter.config": "architecture precision",
+    "exporter.config": "architecture precision runtime.nvidia",
     "exporter.additions": "steps config runtime.nvidia runtime.bundle runtime.engine runtime.triton",
     "exporter.pipeline": "steps weights tracing precision bundle verification config additions "
     "runtime.manifest runtime.engine",
@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "exporter.training": "architecture model weights config runtime.frames runtime.evaluation",
     "exporter.demo": "architecture model scenes weights verification training "
     "runtime.frames runtime.masks runtime.bundle runtime.predictor runtime.evaluation",
-    "exporter.cli": "weights precision config pipeline training runtime.commands",
+    "exporter.cli": "architecture weights precision config pipeline training runtime.nvidia runtime.commands",
     "exporter.__main__": "cli",
 }
 PACKAGES = {"runtime": samhq_runtime, "exporter": samhq_exporter}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from samhq_runtime.bundle import load_bundle
-from samhq_runtime.engine import FLAVOURS, BuiltEngine, Progress, build_engines
+from samhq_runtime.engine import BuiltEngine, Progress, build_engines
 from samhq_runtime.errors import interrupted
-from samhq_runtime.nvidia.flavour import load_tensorrt
+from samhq_runtime.nvidia.flavour import FLAVOURS, load_tensorrt
 from samhq_runtime.triton.config import TritonOptions
 from samhq_runtime.triton.repository import require_free, write_repository
 

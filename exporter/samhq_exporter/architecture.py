@@ -84,6 +84,10 @@ VARIANTS: dict[str, Architecture] = {
 }
 CUSTOM = "custom"
 
+# How the HQ output token is made of SAM's token and the learned HQ token, and the ONNX operator that does it. None: the
+# learned token is taken as it is.
+TOKEN_FUSIONS = {"independent": None, "sum": "Add", "hadamard": "Mul"}
+
 # SAM's pixel statistics (ImageNet), the same for every variant: `Sam.pixel_mean` and `Sam.pixel_std` upstream.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)

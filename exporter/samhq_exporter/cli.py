@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from samhq_runtime.commands.engine import print_built, show_progress
 from samhq_runtime.commands.running import run_command
+from samhq_runtime.nvidia.flavour import FLAVOURS
 from samhq_runtime.tables import format_table
 
-from .config import ENGINE_TARGETS, TOKEN_FUSION_NAMES, ExportConfig
+from .architecture import TOKEN_FUSIONS
+from .config import ExportConfig
 from .precision.policy import CLIPPING_RULES, PRECISIONS
 from .training import command as train_hq
 from .weights.released import RELEASES
@@ -55,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--variant", help="fail unless the checkpoint is this variant (default: what it is)")
     parser.add_argument(
         "--token-fusion",
-        choices=TOKEN_FUSION_NAMES,
+        choices=TOKEN_FUSIONS,
         help="how the HQ token is made from SAM's (default: the file's metadata, else independent)",
     )
     parser.add_argument(
@@ -87,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--image", type=Path, help="picture for the parity check and the preview")
     parser.add_argument(
-        "--engine", choices=ENGINE_TARGETS, help="also build TensorRT engines, with the defaults of `samhq engine`"
+        "--engine", choices=FLAVOURS, help="also build TensorRT engines, with the defaults of `samhq engine`"
     )
     parser.add_argument(
         "--triton", type=Path, metavar="REPOSITORY", help="also write Triton models, as `samhq triton` does"

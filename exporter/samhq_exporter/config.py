@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samhq_runtime.errors import ConfigError
+from samhq_runtime.nvidia.flavour import FLAVOURS
 
-from .architecture import CUSTOM, VARIANTS
+from .architecture import CUSTOM, TOKEN_FUSIONS, VARIANTS
 from .precision.policy import CLIPPING_RULES, DEFAULT_CLIPPING, PRECISIONS
 
 DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "sam_hq_demo.safetensors"
-ENGINE_TARGETS = ("tensorrt", "rtx")
-TOKEN_FUSION_NAMES = ("independent", "sum", "hadamard")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +54,9 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         _require_choice("variant", self.variant, (*VARIANTS, CUSTOM))
-        _require_choice("token fusion", self.token_fusion, TOKEN_FUSION_NAMES)
+        _require_choice("token fusion", self.token_fusion, tuple(TOKEN_FUSIONS))
         _require_choice("precision", self.precision, PRECISIONS)
-        _require_choice("engine", self.engine, ENGINE_TARGETS)
+        _require_choice("engine", self.engine, tuple(FLAVOURS))
         _require_choice("clipping rule", self.clipping, CLIPPING_RULES)
 
     @property

@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from samhq_exporter.architecture import TOKEN_FUSIONS
 from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_exporter.model import Sam
 from samhq_exporter.passes.rules import FORBIDDEN
@@ -31,8 +32,7 @@ from tests.support.bundles import export
 from tests.support.models import save_checkpoint
 
 Arrays = dict[str, NDArray[np.generic]]
-FUSION_NODE = {"independent": None, "sum": "Add", "hadamard": "Mul"}
-CASES = [(fusion, precision) for precision in ("fp32", "fp16") for fusion in FUSION_NODE]  # others: test_precision.py
+CASES = [(fusion, precision) for precision in ("fp32", "fp16") for fusion in TOKEN_FUSIONS]  # others: test_precision.py
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
@@ -83,7 +83,7 @@ def test_the_fusion_is_one_named_node_fed_by_both_tokens(exported: tuple[Bundle,
     bundle, sam = exported
     graph = graph_of(bundle, MASK_DECODER)
     nodes = [n for n in graph if (n.name or "").startswith("/token_fusion/") and n.op_type != "Cast"]
-    op_type = FUSION_NODE[sam.fusion_mode]
+    op_type = TOKEN_FUSIONS[sam.fusion_mode]
     assert [node.name for node in nodes] == ([] if op_type is None else [f"/token_fusion/{op_type}"])
     assert "hq_token" in graph.initializers
     for node in nodes:

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 from samhq_runtime.files import sha256_of
 
-from ..architecture import VARIANTS
-from ..model import TOKEN_FUSIONS, PlainSam
+from ..architecture import TOKEN_FUSIONS, VARIANTS
+from ..model import PlainSam
 from ..training.data import Sample
 from ..training.hq_stage import fresh_hq, hq_training
 from ..training.optimiser import Schedule

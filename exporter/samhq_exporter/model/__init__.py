@@ -4,6 +4,5 @@ In: an `Architecture`. Out: a `PlainSam` or `Sam`. Imports the contract alone.
 """
 
 from .sam import PlainSam, Sam
-from .token_fusion import TOKEN_FUSIONS
 
-__all__ = ["TOKEN_FUSIONS", "PlainSam", "Sam"]
+__all__ = ["PlainSam", "Sam"]

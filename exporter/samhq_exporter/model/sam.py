@@ -12,7 +12,7 @@ from .image_encoder import ImageEncoder
 from .mask_decoder import HqFusion, HqMaskDecoder, MaskDecoder
 from .prompt_encoder import PromptEncoder
 from .tiny_vit import TinyViTEncoder
-from .token_fusion import TOKEN_FUSIONS
+from .token_fusion import TOKEN_FUSION_MODULES
 
 
 class PlainSam(nn.Module):
@@ -77,7 +77,7 @@ class PlainSam(nn.Module):
 
 
 class Sam(PlainSam):
-    """SAM-HQ of the given sizes, with `token_fusion` one of `TOKEN_FUSIONS`."""
+    """SAM-HQ of the given sizes, with `token_fusion` a key of `architecture.TOKEN_FUSIONS`."""
 
     mask_decoder: HqMaskDecoder
 
@@ -85,7 +85,7 @@ class Sam(PlainSam):
         super().__init__(arch)
         self.fusion_mode = token_fusion
         self.hq_fusion = HqFusion(arch)
-        self.token_fusion = TOKEN_FUSIONS[token_fusion]()
+        self.token_fusion = TOKEN_FUSION_MODULES[token_fusion]()
 
     def _mask_decoder(self, arch: Architecture) -> MaskDecoder:
         return HqMaskDecoder(arch)

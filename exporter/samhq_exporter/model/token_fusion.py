@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..architecture import TOKEN_FUSIONS
+
 
 class IndependentToken(nn.Module):
     """The learned HQ token alone: what the released checkpoints use."""
@@ -30,8 +32,6 @@ class HadamardToken(nn.Module):
         return sam_token * hq_token
 
 
-TOKEN_FUSIONS: dict[str, type[nn.Module]] = {
-    "independent": IndependentToken,
-    "sum": SumToken,
-    "hadamard": HadamardToken,
-}
+TOKEN_FUSION_MODULES: dict[str, type[nn.Module]] = dict(
+    zip(TOKEN_FUSIONS, (IndependentToken, SumToken, HadamardToken), strict=True)
+)

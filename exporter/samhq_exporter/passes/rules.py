@@ -7,9 +7,12 @@ import onnx_ir as ir
 from samhq_runtime.contract import MASK_DECODER
 from samhq_runtime.errors import GraphError
 
+from ..architecture import TOKEN_FUSIONS
+from .cleanup import TOKEN_FUSION
+
 # Data-dependent control flow, or operators that TensorRT cannot parse or runs slowly.
 FORBIDDEN = frozenset({"If", "Loop", "Scan", "OneHot", "NonZero", "ScatterND", "Tile", "Range"})
-FUSION_NODES = {"sum": "/token_fusion/Add", "hadamard": "/token_fusion/Mul"}
+FUSION_NODES = {name: f"{TOKEN_FUSION}{operator}" for name, operator in TOKEN_FUSIONS.items() if operator}
 _FUSION_OPERANDS = {"sam_token", "hq_token"}
 
 

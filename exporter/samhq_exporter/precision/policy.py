@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..architecture import TOKEN_FUSIONS
+
 _EMBEDDINGS = frozenset({"image_embeddings", "hq_features"})
 
 
@@ -104,7 +106,10 @@ _ISLANDS = {
     ),
 }
 # Parts that not every model has, and the token fusions (`none`: a plain SAM) with which it has them.
-_ONLY_WITH = {"/token_fusion/": ("sum", "hadamard"), "/hq_fusion/": ("independent", "sum", "hadamard")}
+_ONLY_WITH = {
+    "/token_fusion/": tuple(name for name, operator in TOKEN_FUSIONS.items() if operator),
+    "/hq_fusion/": tuple(TOKEN_FUSIONS),
+}
 
 
 def policy_of(precision: str, graph: str, *, token_fusion: str) -> PrecisionPolicy:

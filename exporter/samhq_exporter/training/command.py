@@ -10,7 +10,7 @@ from typing import Any
 
 from samhq_runtime.errors import interrupted
 
-from ..config import TOKEN_FUSION_NAMES
+from ..architecture import TOKEN_FUSIONS
 from .config import MIXED_PRECISIONS, TRAINED, TrainHqConfig
 
 NAME = "train-hq"
@@ -47,7 +47,7 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
     default = TrainHqConfig
     group.add_argument(
         "--token-fusion",
-        choices=TOKEN_FUSION_NAMES,
+        choices=TOKEN_FUSIONS,
         help="how the HQ token is made (default: the checkpoint's, else independent)",
     )
     group.add_argument(

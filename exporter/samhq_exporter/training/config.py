@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samhq_runtime.errors import ConfigError
 
-from ..config import TOKEN_FUSION_NAMES
+from ..architecture import TOKEN_FUSIONS
 
 TRAINED = ("all", "token")
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
@@ -64,7 +64,7 @@ class TrainHqConfig:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"--{name.replace('_', '-')}: got {getattr(self, name)}, expected more than 0")
         for name, choices in (
-            ("token_fusion", TOKEN_FUSION_NAMES),
+            ("token_fusion", tuple(TOKEN_FUSIONS)),
             ("trained", TRAINED),
             ("mixed_precision", MIXED_PRECISIONS),
         ):

@@ -14,8 +14,8 @@ from samhq_runtime.contract import NO_FUSION
 from samhq_runtime.errors import CheckpointError, ConfigError
 from samhq_runtime.files import sha256_of
 
-from ..architecture import Architecture, variant_name
-from ..model import TOKEN_FUSIONS, PlainSam, Sam
+from ..architecture import TOKEN_FUSIONS, Architecture, variant_name
+from ..model import PlainSam, Sam
 from ..model.tiny_vit import fold_weights
 from .infer import MASK_TOKENS, architecture_of, is_tiny_vit
 from .input_size import resize_state, resized
