@@ -1,4 +1,4 @@
-"""LayerNorm over the channels behind a convolution, without turning the image round.
+"""LayerNorm over the channels behind a convolution, without moving the channels last and back.
 
 ONNX Runtime's CPU kernel for LayerNormalization goes row by row, which is slow for few channels and many pixels.
 Subtracting the mean over output channels is linear, so the convolution does it: its weights and bias are centred. The

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,10 @@ def calibration_set(paths: Sequence[Path]) -> CalibrationSet:
         ConfigError: a path that does not exist, or a folder without images.
     """
     if not paths:
-        scenes = [lambda seed=_SCENE_SEED + i: _scene(seed) for i in range(_SCENES)]
-        return CalibrationSet("drawn scenes", scenes)
+        return CalibrationSet("drawn scenes", [partial(_scene, _SCENE_SEED + i) for i in range(_SCENES)])
     files = [file for path in paths for file in _files(path)]
     chosen = [files[i * len(files) // MOST_IMAGES] for i in range(MOST_IMAGES)] if len(files) > MOST_IMAGES else files
-    return CalibrationSet(f"{len(chosen)} of {len(files)} given images", [lambda f=f: _read(f) for f in chosen])  # type: ignore[misc]
+    return CalibrationSet(f"{len(chosen)} of {len(files)} given images", [partial(_read, file) for file in chosen])
 
 
 def _files(path: Path) -> list[Path]:

@@ -41,7 +41,7 @@ def int8_nodes(model: ir.Model, fragment: str, keep_fp32: tuple[str, ...]) -> li
     more than int8 would, and most values of a softmax lie below one int8 step.
 
     Raises:
-        GraphError: there is none; a stale policy, or a wish that leaves nothing to quantize.
+        GraphError: there is none: a stale policy, or all of them are kept in float32.
     """
     found = [node for node in model.graph if fragment in (node.name or "") and weight_of(node) is not None]
     nodes = [node for node in found if not matches_any(node, keep_fp32)]
