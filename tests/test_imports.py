@@ -72,7 +72,8 @@ MAY_IMPORT = {
     "exporter.training": "architecture model weights config runtime.frames runtime.evaluation",
     "exporter.demo": "architecture model scenes weights verification training "
     "runtime.frames runtime.masks runtime.bundle runtime.predictor runtime.evaluation",
-    "exporter.cli": "architecture weights precision config pipeline training runtime.nvidia runtime.commands",
+    "exporter.commands": "architecture weights precision config pipeline training runtime.nvidia runtime.commands",
+    "exporter.cli": "commands runtime.commands",
     "exporter.__main__": "cli",
 }
 PACKAGES = {"runtime": samhq_runtime, "exporter": samhq_exporter}

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from samhq_exporter.cli import main as export_main
-from samhq_exporter.cli import print_result
+from samhq_exporter.commands.export import print_result
 from samhq_exporter.config import ExportConfig
 from samhq_exporter.pipeline import export_bundle
 from samhq_runtime import Predictor

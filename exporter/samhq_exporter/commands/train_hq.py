@@ -11,19 +11,19 @@ from typing import Any
 from samhq_runtime.errors import interrupted
 
 from ..architecture import TOKEN_FUSIONS
-from .config import MIXED_PRECISIONS, TRAINED, TrainHqConfig
+from ..training.config import MIXED_PRECISIONS, TRAINED, TrainHqConfig
 
-NAME = "train-hq"
 INSTALL_HINT = "pip install 'samhq-export[export,train,cpu]'"
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        NAME,
+        "train-hq",
         help="train HQ parameters of a frozen SAM on images and masks",
         description="Train the HQ token, or all HQ parameters, of a frozen SAM or SAM-HQ on images and masks of your "
         "own, and write the checkpoint with these. A training that was stopped goes on when the command is repeated.",
     )
+    parser.set_defaults(run=run, install_hint=INSTALL_HINT)
     parser.add_argument("checkpoint", type=Path, help="SAM or SAM-HQ weights: all that --checkpoint of an export takes")
     parser.add_argument("--dataset", type=Path, required=True, help="folder of images and masks, or COCO annotations")
     parser.add_argument("--output", type=Path, required=True, metavar="SAFETENSORS", help="checkpoint to write")
@@ -79,8 +79,8 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     config = TrainHqConfig(**{field.name: getattr(options, field.name) for field in fields(TrainHqConfig)})
+    from ..training.run import train_hq
     from ..weights.fetching import fetched
-    from .run import train_hq
 
     source = fetched(config.checkpoint)
     with interrupted(_outcome(config)):
