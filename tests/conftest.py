@@ -99,3 +99,8 @@ def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def demo_bundle_fp16(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return shared_bundle(tmp_path_factory, DEMO_CHECKPOINT, precision="fp16")
+
+
+@pytest.fixture(scope="session")
+def demo_bundle_int8(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return shared_bundle(tmp_path_factory, DEMO_CHECKPOINT, precision="int8")

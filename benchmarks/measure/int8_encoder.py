@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.recording import Record
 from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.bundle.graph_files import save_with_cpu_form
+from samhq_exporter.bundle.graph_files import save_forms
 from samhq_exporter.precision.calibration import calibration_set
 from samhq_exporter.precision.options import PrecisionOptions
 from samhq_exporter.precision.policy import DEFAULT_CLIPPING
@@ -69,8 +69,9 @@ def _typed_encoder(checkpoint: Checkpoint, precision: str, folder: Path) -> Path
     )
     sam = checkpoint.sam
     graphs = typed_graphs(graphs_of(sam), model_sizes(sam), folder, options=options, step=lambda name: nullcontext())
-    path = folder / f"{precision}.onnx"
-    return save_with_cpu_form(graphs[IMAGE_ENCODER].model, path) or path
+    encoder = graphs[IMAGE_ENCODER]
+    assert encoder.cpu is not None
+    return save_forms(encoder.model, encoder.cpu, folder / f"{precision}.onnx")
 
 
 def _seconds(files: list[Path], sizes: ModelSizes, *, rounds: int) -> list[list[float]]:

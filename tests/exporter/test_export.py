@@ -275,7 +275,7 @@ def test_a_graph_that_differs_from_torch_is_not_shipped(
             largest.const_value = ir.tensor(damage(largest.const_value.numpy()), name=largest.name)
         ir.save(model, path)
 
-    for function in ("save_graph", "save_with_cpu_form"):
+    for function in ("save_graph", "save_forms"):
         monkeypatch.setattr(f"samhq_exporter.bundle.write.{function}", write)
     with pytest.raises(ParityError, match=r"No bundle was written"):
         export(tiny_checkpoint, tmp_path / "bundle")

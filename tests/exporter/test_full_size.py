@@ -29,7 +29,7 @@ def test_vit_l(tmp_path: Path) -> None:
 def test_weights_over_the_limit_go_beside_the_graph(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samhq_exporter.bundle.graph_files._INLINE_LIMIT", 10_000)
+    monkeypatch.setattr("samhq_exporter.onnx_files._INLINE_LIMIT", 10_000)
     bundle = export(tiny_checkpoint, tmp_path / "bundle")
     assert {"image_encoder.onnx.data", "mask_decoder.onnx.data"} <= bundle.manifest.files.keys()
     with Predictor(bundle) as predictor:

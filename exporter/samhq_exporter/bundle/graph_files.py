@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from ..onnx_files import save_graph
-from ..passes.fold_channel_norm import fold_channel_norm
-from ..passes.fuse_attention import fuse_attention
 
 
-def save_with_cpu_form(model: ir.Model, path: Path) -> Path | None:
-    """`save_graph`, and beside it `<name>.cpu.onnx` for ONNX Runtime's CPU provider, on the same weights.
+def save_forms(model: ir.Model, cpu_form: ir.Model, path: Path) -> Path:
+    """Write `path`, its weights beside it, and `<name>.cpu.onnx` on the same weights; returns the second file.
 
-    Returns:
-        The second file, or None if that provider has nothing better for this graph.
+    Weights that only the second form has are in its own file.
     """
-    cpu_form = model.clone()
-    changed = fuse_attention(cpu_form) + fold_channel_norm(cpu_form)
-    save_graph(model, path, weights_beside=changed > 0)
-    if not changed:
-        return None
+    save_graph(model, path, weights_beside=True)
     weights = ir.load(path).graph.initializers
     for name, value in cpu_form.graph.initializers.items():
-        if name in weights:
+        if name in weights and _equal(weights[name], value):
             value.const_value = weights[name].const_value
     cpu_path = path.with_suffix(".cpu.onnx")
     ir.save(cpu_form, cpu_path)
     return cpu_path
+
+
+def _equal(a: ir.Value, b: ir.Value) -> bool:
+    assert a.const_value is not None
+    assert b.const_value is not None
+    return a.dtype == b.dtype and np.array_equal(a.const_value.numpy(), b.const_value.numpy())

@@ -19,12 +19,12 @@ from samhq_runtime.manifest import GraphEntry, Manifest, write_manifest
 
 from ..architecture import PIXEL_MEAN, PIXEL_STD
 from ..onnx_files import save_graph
+from ..precision.forms import TypedGraph
 from ..precision.policy import EMBEDDINGS_DTYPE, TABLE
-from ..precision.typed import TypedGraph
 from ..tracing.modules import model_sizes
 from ..tracing.trace import OPSET
 from ..weights.checkpoint import Checkpoint
-from .graph_files import save_with_cpu_form
+from .graph_files import save_forms
 
 MASK_THRESHOLD = 0.0
 _TOOLS = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
@@ -69,9 +69,10 @@ def _write_graphs(
     for make_spec in (image_encoder_spec, mask_decoder_spec):
         spec = make_spec(sizes, embeddings_dtype=EMBEDDINGS_DTYPE[precision])
         graph, path, cpu_path = graphs[spec.name], folder / f"{spec.name}.onnx", None
-        graph.model.producer_name, graph.model.producer_version = "samhq-export", __version__
-        if graph.policy.compute == "float32" and precision not in NOT_ON_CPU:  # bf16 has a float32 decoder
-            cpu_path = save_with_cpu_form(graph.model, path)
+        for form in filter(None, (graph.model, graph.cpu)):
+            form.producer_name, form.producer_version = "samhq-export", __version__
+        if graph.cpu is not None:
+            cpu_path = save_forms(graph.model, graph.cpu, path)
         else:
             save_graph(graph.model, path)
         entries[spec.name] = GraphEntry(path.name, spec, cpu_path.name if cpu_path else None)

@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from samhq_runtime.errors import GraphError
 
-from ..passes.int8 import weight_of
 from ..passes.matching import matches, matches_any
+from ..passes.quantize import weight_of
 from .policy import PrecisionPolicy
 
 FLOAT16_MAX = 65504.0
@@ -34,8 +34,8 @@ class Decision:
     reason: str
 
 
-def int8_nodes(model: ir.Model, fragment: str, keep_fp32: tuple[str, ...]) -> list[ir.Node]:
-    """The products whose name has `fragment` and that become int8, less those the user keeps in float32.
+def quantizable_nodes(model: ir.Model, fragment: str, keep_fp32: tuple[str, ...]) -> list[ir.Node]:
+    """The products whose name has `fragment` and that are quantized, less those the user keeps in float32.
 
     All with a constant weight. Those of attention stay: fused kernels never write their scores to memory, which gains
     more than int8 would, and most values of a softmax lie below one int8 step.
@@ -99,8 +99,8 @@ def largest_of(node: ir.Node, largest: Mapping[str, float]) -> float:
 
 def _decision(node: ir.Node, policy: PrecisionPolicy) -> tuple[str, str]:
     name = str(node.name)
-    if name in policy.int8_layers:
-        return "int8", "scale " + ", ".join(f"{scale:.3g}" for scale in policy.int8_layers[name])
+    if name in policy.quantized_layers:
+        return policy.number, "scale " + ", ".join(f"{scale:.3g}" for scale in policy.quantized_layers[name])
     for kind, patterns in (("--keep-fp32", policy.keep_fp32), ("stated", policy.fp32_islands)):
         found = next((pattern for pattern in patterns if matches(node, pattern)), None)
         if found is not None:

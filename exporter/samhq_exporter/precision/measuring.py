@@ -1,4 +1,4 @@
-"""Policies completed by what calibration images show: islands of float16 and scales of int8."""
+"""Policies completed by what calibration images show: islands of float16 and scales of quantized products."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, ModelSizes
 from samhq_runtime.frames.geometry import preprocess
 
 from ..architecture import PIXEL_MEAN, PIXEL_STD
-from ..passes.int8 import activations_of
+from ..passes.quantize import NUMBERS, activations_of
 from ..scenes.sample_prompts import prompt_feeds
 from .calibration import CalibrationImage
-from .clipping import int8_scale
-from .measured import SAFETY, float16_islands, int8_nodes, require_half_io
+from .clipping import activation_scale
+from .measured import SAFETY, float16_islands, quantizable_nodes, require_half_io
 from .options import PrecisionOptions
 from .policy import TABLE, PrecisionPolicy
 from .ranges import RangeRecorder
@@ -30,7 +30,7 @@ class Ranges:
 
     Attributes:
         largest: the largest magnitude of every value, by graph and value name.
-        layers: the products that become int8, and the scale of each of their activations; the encoder's alone.
+        layers: the products that are quantized, and the scale of each of their activations; the encoder's alone.
         origin: how many images of which kind, for the manifest.
     """
 
@@ -46,20 +46,24 @@ def measure(models: Mapping[str, ir.Model], sizes: ModelSizes, folder: Path, opt
         models: encoder and decoder by name; not changed.
         sizes: of the model.
         folder: where the instrumented graphs lie meanwhile.
-        options: the precision, whose int8 layers' scales are wanted, and what to measure on.
+        options: the precision, whose quantized layers' scales are wanted, and what to measure on.
 
     Raises:
         GraphError: no layer to quantize, or values that are infinite or NaN in float32 already.
     """
-    fragment = TABLE[options.precision].int8.get(IMAGE_ENCODER)
+    row = TABLE[options.precision]
+    fragment = row.quantized.get(IMAGE_ENCODER)
     encoder = models[IMAGE_ENCODER]
-    nodes = [] if fragment is None else int8_nodes(encoder, fragment, options.keep_fp32)
+    nodes = [] if fragment is None else quantizable_nodes(encoder, fragment, options.keep_fp32)
     inputs = {str(value.name) for node in nodes for value in activations_of(node)}
     images = options.calibration.images
     with _recorders(models, folder, sampled=inputs) as (encode, decode):
         for load in images:
             _run(encode, decode, load, sizes)
-        scales = {v: int8_scale(encode.magnitudes(v), encode.largest[v], options.clipping) for v in inputs}
+        scales = {
+            v: activation_scale(encode.magnitudes(v), encode.largest[v], options.clipping, NUMBERS[row.number])
+            for v in inputs
+        }
         largest = {IMAGE_ENCODER: encode.largest, MASK_DECODER: decode.largest}
     layers = {str(node.name): tuple(scales[str(v.name)] for v in activations_of(node)) for node in nodes}
     return Ranges(largest, layers, {"images": len(images), "source": options.calibration.source})
@@ -71,15 +75,15 @@ def completed(policy: PrecisionPolicy, model: ir.Model, ranges: Ranges, options:
     Raises:
         GraphError: an output that must be float16 does not fit it.
     """
-    name = str(model.graph.name)
+    name, row, origin = str(model.graph.name), TABLE[options.precision], dict(ranges.origin)
     if policy.compute == "float16":
-        require_half_io(model, ranges.largest[name], TABLE[options.precision].half_io)
-        islands = float16_islands(model, ranges.largest[name], policy)
-        return replace(policy, measured_islands=islands, ranges={**ranges.origin, "safety": SAFETY})
+        require_half_io(model, ranges.largest[name], row.half_io)
+        policy = replace(policy, measured_islands=float16_islands(model, ranges.largest[name], policy))
+        origin["safety"] = SAFETY
     if name == IMAGE_ENCODER and ranges.layers:
-        origin = {**ranges.origin, "clipping": options.clipping}
-        return replace(policy, int8_layers=dict(ranges.layers), ranges=origin)
-    return replace(policy, ranges=dict(ranges.origin))
+        policy = replace(policy, number=row.number, quantized_layers=dict(ranges.layers))
+        origin["clipping"] = options.clipping
+    return replace(policy, ranges=origin)
 
 
 @contextmanager

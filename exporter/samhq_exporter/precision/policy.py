@@ -23,7 +23,8 @@ class PrecisionPolicy:
             the scores by which image tokens first meet the prompt.
         keep_fp32: islands the user asked for, in the same notation.
         measured_islands: nodes whose measured values do not fit the compute type, and the largest of those values.
-        int8_layers: products of int8 operands, and the calibrated scale of each that is an activation.
+        number: what quantized operands are stored in, `int8` or `fp8`; empty if there are none.
+        quantized_layers: products of quantized operands, and the calibrated scale of each that is an activation.
         ranges: where the measured values come from; empty if nothing was measured.
     """
 
@@ -31,7 +32,8 @@ class PrecisionPolicy:
     fp32_islands: tuple[str, ...] = ()
     keep_fp32: tuple[str, ...] = ()
     measured_islands: Mapping[str, float] = field(default_factory=dict)
-    int8_layers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    number: str = ""
+    quantized_layers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     ranges: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -48,13 +50,16 @@ class Precision:
     """One `--precision`.
 
     Attributes:
-        compute: type of the arithmetic outside islands and int8 layers.
+        compute: type of the arithmetic outside islands and quantized layers.
         embeddings: numpy dtype of what passes from encoder to decoder; numpy has no bfloat16.
         opset: of both graphs; None for the tracer's. Conv takes bfloat16 from opset 22 on.
         islands: parts that stay float32 besides those of every half precision, by graph.
         float32_graphs: graphs that compute in float32 all the same.
-        int8: node-name fragment of the places whose products become int8, by graph.
+        number: what quantized operands are stored in.
+        quantized: node-name fragment of the places whose products get quantized operands, by graph.
         needs_ranges: whether activations must be measured before the graphs can be typed.
+        cpu_form: whether CPUs get graphs of their own, float32 outside of quantized products: they have few float16
+            kernels, and other fused operators.
     """
 
     compute: str
@@ -62,8 +67,10 @@ class Precision:
     opset: int | None = None
     islands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     float32_graphs: frozenset[str] = frozenset()
-    int8: Mapping[str, str] = field(default_factory=dict)
+    number: str = ""
+    quantized: Mapping[str, str] = field(default_factory=dict)
     needs_ranges: bool = False
+    cpu_form: bool = False
 
     @property
     def half_io(self) -> frozenset[str]:
@@ -71,13 +78,13 @@ class Precision:
         return _EMBEDDINGS if self.embeddings == "float16" else frozenset()
 
 
-# As with int8: the blocks hold nearly all of the arithmetic, so first (patches), last (neck, HQ features) and the
-# decoder stay float32. So do sums: bfloat16's range is float32's, but it keeps 8 bits, and adding a small number to a
-# large one (residuals, biases) loses the small one.
+# The blocks hold nearly all of the arithmetic, so first (patches), last (neck, HQ features) and the decoder stay
+# float32. So do sums: bfloat16's range is float32's, but it keeps 8 bits, and adding a small number to a large one
+# (residuals, biases) loses the small one.
 _BF16_ISLANDS = ("Add", "/patch_embed/", "/neck/", "/hq_fusion/")
 
 TABLE = {
-    "fp32": Precision(compute="float32"),
+    "fp32": Precision(compute="float32", cpu_form=True),
     "fp16": Precision(compute="float16", embeddings="float16", needs_ranges=True),
     "bf16": Precision(
         compute="bfloat16",
@@ -85,8 +92,10 @@ TABLE = {
         islands={"image_encoder": _BF16_ISLANDS},
         float32_graphs=frozenset({"mask_decoder"}),
     ),
-    # The blocks hold nearly all of the arithmetic; first (patches), last (neck, HQ features) and decoder stay float32.
-    "int8": Precision(compute="float32", int8={"image_encoder": "/blocks."}, needs_ranges=True),
+    # The products of the blocks, nearly all of the arithmetic; the rest as in fp16.
+    "int8": Precision(
+        compute="float16", number="int8", quantized={"image_encoder": "/blocks."}, needs_ranges=True, cpu_form=True
+    ),
 }
 PRECISIONS = tuple(TABLE)
 CLIPPING_RULES = ("minmax", "percentile", "mse", "entropy")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from openvino import opset13 as op
-from openvino.passes import AnyInput, Manager, Matcher, MatcherPass, Optional, WrapType
+from openvino.passes import AnyInput, Manager, Matcher, MatcherPass, Optional, Or, WrapType
 
 from ..contract import Array
 
@@ -36,9 +36,10 @@ def positions_as_bias(model: ov.Model) -> int:
 
 
 class _PositionsAsBias(MatcherPass):  # type: ignore[misc]  # openvino has no types for it
-    """Operands are (B, side, side, heads, d), (B, side, side, heads, side) twice, and (B, side^2, heads, d).
+    """Operands are (B, side, side, heads, d), (B, side, side, heads, side) twice, and (B, side^2, heads, d) twice.
 
-    The Converts are those of float16 graphs, whose softmax is float32.
+    The Converts are those of float16 graphs, whose softmax is float32; the Pads too, which are for other fused kernels
+    and left out: values then have the width that a Slice behind cuts them to.
     """
 
     def __init__(self) -> None:
@@ -47,13 +48,15 @@ class _PositionsAsBias(MatcherPass):  # type: ignore[misc]  # openvino has no ty
         self.query, self.rel_h, self.rel_w, self.key, self.value = (AnyInput() for _ in range(5))
         self.onehot = WrapType("opset1.Constant")
         queries = WrapType("opset1.Concat", [self.query, self.rel_h, self.rel_w])
-        queries = WrapType("opset1.Reshape", [queries, AnyInput()])
-        keys = WrapType("opset1.Concat", [self.key, WrapType("opset3.Broadcast", [self.onehot, AnyInput()])])
-        operands = [WrapType("opset1.Transpose", [operand, AnyInput()]) for operand in (queries, keys)]
-        scores = Optional(["opset1.Convert"], [WrapType("opset1.MatMul", operands)])
+        queries = _padded(WrapType("opset1.Reshape", [queries, AnyInput()]))
+        keys = _padded(WrapType("opset1.Concat", [self.key, WrapType("opset3.Broadcast", [self.onehot, AnyInput()])]))
+        operands = [
+            WrapType("opset1.Transpose", [operand, AnyInput()]) for operand in (queries, keys, _padded(self.value))
+        ]
+        scores = Optional(["opset1.Convert"], [WrapType("opset1.MatMul", operands[:2])])
         self.softmax = WrapType("opset8.Softmax", [scores])
         weights = Optional(["opset1.Convert"], [self.softmax])
-        root = WrapType("opset1.MatMul", [weights, self.value])
+        root = WrapType("opset1.MatMul", [weights, operands[2]])
         self.register_matcher(Matcher(root, "PositionsAsBias"), self._rewrite)
 
     def _rewrite(self, matcher: Any) -> bool:
@@ -69,12 +72,17 @@ class _PositionsAsBias(MatcherPass):  # type: ignore[misc]  # openvino has no ty
         by_row, by_column = (_heads_first(_reshape(part, *shape, side)) for part in (rel_h, rel_w))
         groups, chunks = _blocks(heads, side * side)
         outputs = []
-        for q_h, k_h, v_h, row_h, column_h in _split((q, k, value, by_row, by_column), _HEADS, groups):
+        for q_h, k_h, v_h, row_h, column_h in _split((q, k, _heads_first(value), by_row, by_column), _HEADS, groups):
             blocks = _split((q_h, row_h, column_h), _TOKENS, chunks)
             outputs.append(_concat([attend(q_b, k_h, v_h, row, column) for q_b, row, column in blocks], _TOKENS))
         matcher.get_match_root().output(0).replace(_concat(outputs, _HEADS).output(0))
         self.count += 1
         return True
+
+
+def _padded(operand: Any) -> Any:
+    """`operand`, or with zeros behind its last channel."""
+    return Or([operand, WrapType("opset12.Pad", [operand, AnyInput(), AnyInput(), AnyInput()])])
 
 
 class _Attention:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from samhq_exporter.bundle.graph_files import save_with_cpu_form
+from samhq_exporter.bundle.graph_files import save_forms
 from samhq_exporter.passes.fold_channel_norm import fold_channel_norm
 from samhq_exporter.passes.fuse_attention import fuse_attention
 from samhq_runtime import Bundle, Predictor, load_bundle
@@ -130,14 +130,44 @@ def test_both_forms_share_weights_and_agree(tiny_bundle: Bundle) -> None:
         assert not np.array_equal(got[name], array)  # so it was the other file
 
 
-def test_only_graphs_that_compute_in_float32_have_the_second_form(demo_bundle_fp16: Bundle) -> None:
+def test_int8_is_float16_for_gpus_and_float32_for_cpus(demo_bundle_int8: Bundle) -> None:
+    """The same integers, stored once; attention as each side fuses it."""
+    entry = demo_bundle_int8.manifest.graphs[IMAGE_ENCODER]
+    assert entry.cpu_file is not None
+    portable, cpu = (ir.load(demo_bundle_int8.path / file) for file in (entry.file, entry.cpu_file))
+    for form, dtype in ((portable, ir.DataType.FLOAT16), (cpu, ir.DataType.FLOAT)):
+        products = [node for node in form.graph if node.op_type in ("MatMul", "Gemm")]
+        assert {node.outputs[0].dtype for node in products} == {dtype}
+    assert [sum(node.domain == "com.microsoft" for node in form.graph) for form in (portable, cpu)] == [0, 5]
+    assert sum(node.op_type == "Softmax" for node in portable.graph) == 5
+    integers = [
+        {name: value for name, value in form.graph.initializers.items() if value.dtype == ir.DataType.INT8}
+        for form in (portable, cpu)
+    ]
+    for name, value in integers[1].items():
+        if value.shape is not None and len(value.shape) == 2:
+            assert value.const_value.location == integers[0][name].const_value.location == f"{entry.file}.data"
+
+
+@pytest.mark.parametrize("model", [attention(softmax_axis=1)])
+def test_forms_without_a_common_weight(model: ir.Model, tmp_path: Path) -> None:
+    assert save_forms(model, model.clone(), tmp_path / "graph.onnx") == tmp_path / "graph.cpu.onnx"
+    assert {path.name for path in tmp_path.iterdir()} == {"graph.onnx", "graph.cpu.onnx"}
+
+
+def test_a_weight_of_the_same_name_with_other_values_is_not_shared(tmp_path: Path) -> None:
+    forms = [convolved(), convolved()]
+    changed = forms[1].graph.initializers["weight"].const_value.numpy() + 1
+    forms[1].graph.initializers["weight"].const_value = ir.tensor(changed, name="weight")
+    path = save_forms(*forms, tmp_path / "graph.onnx")
+    saved = ir.load(path).graph.initializers
+    np.testing.assert_array_equal(saved["weight"].const_value.numpy(), changed)
+    assert saved["bias"].const_value.location == "graph.onnx.data"
+
+
+def test_half_precision_has_one_form(demo_bundle_fp16: Bundle) -> None:
     assert {entry.cpu_file for entry in demo_bundle_fp16.manifest.graphs.values()} == {None}
     assert "cpu_file" not in (demo_bundle_fp16.path / "manifest.json").read_text()
-
-
-def test_a_graph_without_attention_is_one_file(tmp_path: Path) -> None:
-    assert save_with_cpu_form(attention(softmax_axis=1), tmp_path / "graph.onnx") is None
-    assert [path.name for path in tmp_path.iterdir()] == ["graph.onnx"]
 
 
 def test_a_wrong_second_form_fails_the_export(
@@ -150,7 +180,7 @@ def test_a_wrong_second_form_fails_the_export(
                 node.attributes["scale"] = ir.AttrFloat32("scale", 0.5)
         return count
 
-    monkeypatch.setattr("samhq_exporter.bundle.graph_files.fuse_attention", fuse_wrongly)
+    monkeypatch.setattr("samhq_exporter.precision.forms.fuse_attention", fuse_wrongly)
     with pytest.raises(ParityError, match="image_embeddings"):
         export(tiny_checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

@@ -15,8 +15,8 @@ from samhq_exporter.passes.cleanup import clean_up
 from samhq_exporter.passes.half import to_half
 from samhq_exporter.passes.rules import FORBIDDEN, check_rules
 from samhq_exporter.passes.simplify_shapes import simplify_expands, simplify_reshapes
+from samhq_exporter.precision.forms import apply_policy
 from samhq_exporter.precision.policy import PrecisionPolicy
-from samhq_exporter.precision.typed import apply_policy
 from samhq_runtime.errors import GraphError
 
 FLOAT, HALF, INT64 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT64

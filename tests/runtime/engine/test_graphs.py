@@ -66,7 +66,7 @@ def test_compute_precision(exported: Bundle) -> None:
                 expected = "float32" if single else policy["compute"]
                 assert (layer.name, TYPES.get(layer.get_output(0).dtype.name)) == (layer.name, expected)
         quantized = [layer.name for layer in layers_of(graph) if layer.type.name == "QUANTIZE"]
-        assert len(quantized) == sum(len(scales) for scales in policy["int8_layers"].values())
+        assert len(quantized) == sum(len(scales) for scales in policy["quantized_layers"].values())
         assert bool(quantized) == (exported.manifest.precision == "int8" and name == IMAGE_ENCODER)
 
 

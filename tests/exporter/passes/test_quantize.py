@@ -1,4 +1,4 @@
-"""The int8 pass and the rules that choose its scales, on graphs of a few nodes and on drawn values."""
+"""The quantizing pass and the rules that choose its scales, on graphs of a few nodes and on drawn values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from samhq_exporter.passes.int8 import quantized_weight, to_int8
-from samhq_exporter.precision.clipping import CLIPPING, int8_scale
-from samhq_exporter.precision.measured import int8_nodes
+from samhq_exporter.passes.quantize import NUMBERS, quantization_of, quantize, quantized_weight
+from samhq_exporter.precision.clipping import CLIPPING, activation_scale
+from samhq_exporter.precision.measured import quantizable_nodes
 from samhq_runtime.errors import GraphError
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.normal(size=(32, 8)).astype(np.float32) * np.logspace(-3, 2, 8, dtype=np.float32)
+INT8 = NUMBERS["int8"]
 X = RNG.normal(size=(16, 32)).astype(np.float32)
 
 
@@ -57,7 +58,7 @@ def test_a_column_of_zeros() -> None:
 
 def test_pairs_of_quantize_and_dequantize() -> None:
     built = linear_model()
-    to_int8(built, layers={"/blocks.0/q/MatMul": (0.03,), "/blocks.0/k/MatMul": (0.03,)})
+    quantize(built, layers={"/blocks.0/q/MatMul": (0.03,), "/blocks.0/k/MatMul": (0.03,)})
     count = [node.op_type for node in built.graph]
     assert count.count("QuantizeLinear") == 1  # the activation's, shared
     assert count.count("DequantizeLinear") == 2  # and one for the shared weight
@@ -75,9 +76,54 @@ def test_pairs_of_quantize_and_dequantize() -> None:
     assert (error < 0.02).all()
 
 
+def test_scales_behind_the_products() -> None:
+    """The same integers, one scale in DequantizeLinear, the columns' rest in a Mul behind the product."""
+    layers = {"/blocks.0/q/MatMul": (0.03,)}
+    forms = [linear_model(), linear_model()]
+    for form, scaled_products in zip(forms, (False, True), strict=True):
+        quantize(form, layers=layers, scaled_products=scaled_products)
+    inside, behind = forms
+    assert np.array_equal(*(form.graph.initializers["w.int8"].const_value.numpy() for form in forms))
+    assert [form.graph.initializers["w.int8.scale"].const_value.numpy().shape for form in forms] == [(8,), ()]
+    (product,) = (node for node in behind.graph if node.name == "/blocks.0/q/MatMul")
+    assert [node.op_type for node in quantization_of(product)] == [
+        "Mul", "DequantizeLinear", "QuantizeLinear", "DequantizeLinear",
+    ]  # fmt: skip
+    feeds = {"x": X, "square": np.eye(32, dtype=np.float32)}
+    a, b = (
+        ort.InferenceSession(ir.to_proto(form).SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            ["a"], feeds
+        )[0]
+        for form in (inside, behind)
+    )
+    np.testing.assert_allclose(a, b, rtol=2e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-9])
+def test_scales_of_next_to_nothing_fit_float16(value: float) -> None:
+    """Their inverse too, which is what kernels multiply by."""
+    built = linear_model()
+    built.graph.initializers["w"].const_value = ir.tensor(np.full((32, 8), value, np.float32), name="w")
+    quantize(built, layers={"/blocks.0/q/MatMul": (1e-30,)}, scaled_products=True)
+    scales = [v.const_value.numpy() for name, v in built.graph.initializers.items() if name.endswith(".scale")]
+    assert len(scales) == 2
+    assert all(np.isfinite(1 / scale.astype(np.float16)) for scale in scales)
+
+
+def test_float8() -> None:
+    built = linear_model()
+    quantize(built, layers={"/blocks.0/q/MatMul": (4.0 / 448,)}, number="fp8", scaled_products=True)
+    weight = built.graph.initializers["w.fp8"].const_value.numpy().astype(np.float32)
+    assert np.abs(weight).max(axis=0).tolist() == [448] * 8
+    session = ort.InferenceSession(ir.to_proto(built).SerializeToString(), providers=["CPUExecutionProvider"])
+    (a,) = session.run(["a"], {"x": X, "square": np.eye(32, dtype=np.float32)})
+    error = np.linalg.norm(a - X @ WEIGHT, axis=0) / np.linalg.norm(X @ WEIGHT, axis=0)
+    assert (error < 0.08).all()  # three bits behind the point
+
+
 def test_a_product_of_two_activations() -> None:
     built = linear_model()
-    to_int8(built, layers={"/blocks.0/attn/MatMul": (0.03, 1.0)})
+    quantize(built, layers={"/blocks.0/attn/MatMul": (0.03, 1.0)})
     assert [node.op_type for node in built.graph].count("QuantizeLinear") == 2
     session = ort.InferenceSession(ir.to_proto(built).SerializeToString(), providers=["CPUExecutionProvider"])
     *_, c = session.run(None, {"x": X, "square": np.eye(32, dtype=np.float32)})
@@ -91,7 +137,7 @@ def test_a_product_of_two_activations() -> None:
 )
 def test_scales_for_other_operands(name: str, scales: tuple[float, ...]) -> None:
     with pytest.raises(GraphError, match=f"{name} is no MatMul of {len(scales)} activations"):
-        to_int8(linear_model(), layers={name: scales})
+        quantize(linear_model(), layers={name: scales})
 
 
 @pytest.mark.parametrize(
@@ -99,13 +145,13 @@ def test_scales_for_other_operands(name: str, scales: tuple[float, ...]) -> None
     [("/blocks.", (), ["q", "k"]), ("/blocks.", ("/k/",), ["q"]), ("/blocks.", ("*/k/*",), ["q"])],
 )
 def test_which_layers(fragment: str, keep: tuple[str, ...], expected: list[str]) -> None:
-    assert [str(n.name).split("/")[2] for n in int8_nodes(linear_model(), fragment, keep)] == expected
+    assert [str(n.name).split("/")[2] for n in quantizable_nodes(linear_model(), fragment, keep)] == expected
 
 
 @pytest.mark.parametrize(("fragment", "keep"), [("/layers.", ()), ("/blocks.", ("MatMul",))])
 def test_nothing_to_quantize(fragment: str, keep: tuple[str, ...]) -> None:
     with pytest.raises(GraphError, match="no layer to quantize"):
-        int8_nodes(linear_model(), fragment, keep)
+        quantizable_nodes(linear_model(), fragment, keep)
 
 
 def laplace() -> np.ndarray:
@@ -117,7 +163,7 @@ def laplace() -> np.ndarray:
 @pytest.mark.parametrize("rule", CLIPPING)
 def test_scales(rule: str) -> None:
     magnitudes = laplace()
-    scale = int8_scale(magnitudes, 60.0, rule)
+    scale = activation_scale(magnitudes, 60.0, rule, INT8)
     assert 0.02 * 60 / 127 < scale <= np.float32(60 / 127)
     if rule == "minmax":
         assert scale == pytest.approx(60 / 127)
@@ -130,10 +176,10 @@ def test_mse_is_the_best_of_all_by_its_own_measure() -> None:
         return float(np.mean((magnitudes - np.minimum(np.round(magnitudes / scale), 127) * scale) ** 2))
 
     magnitudes = laplace()
-    errors = {rule: error(int8_scale(magnitudes, 60.0, rule)) for rule in CLIPPING}
+    errors = {rule: error(activation_scale(magnitudes, 60.0, rule, INT8)) for rule in CLIPPING}
     assert min(errors, key=errors.__getitem__) == "mse"
 
 
 @pytest.mark.parametrize("rule", CLIPPING)
 def test_an_activation_that_is_always_zero(rule: str) -> None:
-    assert int8_scale(np.zeros(10, np.float32), 0.0, rule) > 0
+    assert activation_scale(np.zeros(10, np.float32), 0.0, rule, INT8) > 0

@@ -1,0 +1,85 @@
+"""What the real builder compiles our graphs to, read from its plans: the gate that keeps engines fused.
+
+One table for every size, graph and precision. A kernel more than pinned is a pass that broke a fusion, or another
+builder: look at the plan's kernels (`samhq_runtime.nvidia.plan`) before a number is raised.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
+from samhq_runtime.nvidia.plan import ATTENTION, PRODUCT, SOFTMAX, Program
+from samhq_runtime.nvidia.profiles import Range
+from tests.support.seeded_graphs import compiled
+from tests.support.tensorrt_builder import require_rtx
+
+MARGIN = 2  # kernels
+LARGEST = 64e6  # bytes of one intermediate
+ONE_PROMPT = {name: (Range(n, n, n),) for name, n in (("prompts", 1), ("points", 2), ("combinations", 1))}
+ATTENTIONS = {"demo": 5, "vit_tiny": 10, "vit_b": 12}  # of an encoder, all of them fused
+
+ENCODER = {  # kernels, products of float32 operands (stated islands: neck and HQ features of bf16)
+    ("demo", "fp16"): (74, 0),
+    ("demo", "bf16"): (77, 5),
+    ("demo", "int8"): (80, 0),
+    ("vit_tiny", "fp16"): (145, 0),
+    ("vit_tiny", "bf16"): (146, 5),
+    ("vit_tiny", "int8"): (155, 0),
+    ("vit_b", "fp16"): (175, 0),
+    ("vit_b", "bf16"): (178, 5),
+    ("vit_b", "int8"): (190, 0),
+}
+DECODER = {  # kernels with one prompt, and with the default profile; products of float32 operands in the two
+    ("demo", "fp16"): (127, 150, 8, 11),
+    ("demo", "int8"): (127, 150, 8, 11),
+    ("vit_b", "fp16"): (121, 146, 9, 14),
+    ("vit_b", "int8"): (121, 146, 9, 14),
+}
+
+
+def rows(table: dict[tuple[str, str], tuple[int, ...]]) -> list[object]:
+    return [
+        pytest.param(*key, *row, marks=[] if key[0] == "demo" else [pytest.mark.slow]) for key, row in table.items()
+    ]
+
+
+@pytest.mark.parametrize(("size", "precision", "kernels", "single"), rows(ENCODER))
+def test_encoder(size: str, precision: str, kernels: int, single: int, tmp_path: Path) -> None:
+    """Every attention is one kernel, and nothing large is written to memory."""
+    require_rtx()
+    program = compiled(size, IMAGE_ENCODER, precision, tmp_path)
+    assert (program.count(ATTENTION), program.count(SOFTMAX)) == (ATTENTIONS[size], 0)
+    assert kernels - MARGIN <= len(program.kernels) <= kernels + MARGIN
+    assert len(program.products("float32")) == single
+    assert largest(program) <= LARGEST
+    if precision == "int8":
+        assert {tensor.dtype for kernel in program.products("int8") for tensor in kernel.writes.values()} <= {"float16"}
+
+
+@pytest.mark.parametrize(("size", "precision", "one", "dynamic", "single", "single_dynamic"), rows(DECODER))
+def test_decoder(
+    size: str, precision: str, one: int, dynamic: int, single: int, single_dynamic: int, tmp_path: Path
+) -> None:
+    require_rtx()
+    for ranges, kernels, floats in ((ONE_PROMPT, one, single), (None, dynamic, single_dynamic)):
+        program = compiled(size, MASK_DECODER, precision, tmp_path, ranges)
+        assert kernels - MARGIN <= len(program.kernels) <= kernels + MARGIN
+        assert len(program.products("float32")) == floats
+        assert largest(program) <= LARGEST
+
+
+def largest(program: Program) -> int:
+    return max(tensor.nbytes for kernel in program.kernels for tensor in kernel.writes.values())
+
+
+def test_attention_of_the_model_is_not_fused_without_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why `pad_attention` is there, and that what is counted here would show it."""
+    require_rtx()
+    monkeypatch.setattr("samhq_exporter.precision.forms.pad_attention", lambda model: 0)
+    program = compiled("demo", IMAGE_ENCODER, "fp16", tmp_path)
+    assert (program.count(ATTENTION), program.count(SOFTMAX)) == (0, 5)
+    padded = sum(kernel.flop for kernel in program.kernels if kernel.kind == PRODUCT)
+    assert padded > 2e9
