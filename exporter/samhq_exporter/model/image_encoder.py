@@ -5,7 +5,8 @@ are. Three identities make the traced graph lean without changing its result:
 
 * Relative position enters as extra query/key channels: with one-hot key coordinates,
   `[q*s, rel_h(q), rel_w(q)] @ [k, onehot_h, onehot_w]^T` equals `s*q@k^T + rel_h + rel_w`, so attention stays
-  softmax(QK^T)V and no (tokens x tokens) bias exists.
+  softmax(QK^T)V and no (tokens x tokens) bias exists. Queries and keys are wider than values then; `pad_attention`
+  makes them of one width where TensorRT's fused kernel asks for it.
 * Upstream zero-pads windows *after* LayerNorm, so a padding token's q, k, v are the bias of `qkv`: the linear layers
   run on real tokens only.
 * Softmax ignores what is added to all scores of a query, and its weights sum to one: the bias of the keys drops out,

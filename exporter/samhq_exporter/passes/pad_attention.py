@@ -13,6 +13,7 @@ import onnx_ir as ir
 from .build import new_initializer, new_node
 
 _MULTIPLE = 8
+_PAD, _CUT = "/widened/Pad", "/widened/Slice"  # behind the name of the node that they are put beside
 _LAST = 3  # axis of the width in (B, tokens, heads, width) and (B, heads, tokens, width)
 
 
@@ -22,6 +23,12 @@ def pad_attention(model: ir.Model) -> int:
     Operands must be transposed from (B, tokens, heads, width), their widths static; all else stays as it is.
     """
     return sum(_pad(model.graph, node) for node in list(model.graph) if node.op_type == "Softmax")
+
+
+def padded_node(node: ir.Node) -> str:
+    """The name of the node that `node` was put beside; empty if `pad_attention` did not."""
+    name = str(node.name)
+    return next((name.removesuffix(role) for role in (_PAD, _CUT) if name.endswith(role)), "")
 
 
 def _pad(graph: ir.Graph, softmax: ir.Node) -> bool:
@@ -66,7 +73,7 @@ def _widen(graph: ir.Graph, transpose: ir.Node, width: int) -> None:
     known = _width(value)
     if value is None or value.shape is None or known is None or known == width:
         return
-    name = f"{transpose.name}/pad"
+    name = f"{transpose.name}{_PAD}"
     amounts = new_initializer(graph, f"{name}/amounts", np.array([0] * (2 * _LAST + 1) + [width - known], np.int64))
     pad = new_node("Pad", [value, amounts], name, ir.DataType.FLOAT, ir.Shape([*value.shape[:_LAST], width]))
     graph.insert_before(transpose, pad)
@@ -81,7 +88,7 @@ def _cut(graph: ir.Graph, pooled: ir.Value, width: int) -> None:
     assert producer is not None
     assert narrow is not None
     users = list(pooled.uses())
-    name = f"{producer.name}/cut"
+    name = f"{producer.name}{_CUT}"
     bounds = {"start": 0, "end": narrow[_LAST], "axis": _LAST}
     constants = [new_initializer(graph, f"{name}/{role}", np.array([n], np.int64)) for role, n in bounds.items()]
     cut = new_node("Slice", [pooled, *constants], name, ir.DataType.FLOAT, narrow)

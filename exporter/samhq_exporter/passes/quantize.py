@@ -32,7 +32,7 @@ NUMBERS = {
     "int8": Number("int8", np.dtype(np.int8), 127.0),  # symmetric, as TensorRT wants it: -128 is not used
     "fp8": Number("fp8", np.dtype(ml_dtypes.float8_e4m3fn), 448.0),
 }
-_SMALLEST_SCALE = 2.0**-14  # float16's smallest normal number
+_SMALLEST_SCALE, _LARGEST_SCALE = 2.0**-14, 2.0**14  # float16 holds them and their inverses well
 
 
 def quantize(
@@ -128,7 +128,10 @@ class _Quantizer:
         assert weight.const_value is not None
         array, columns = quantized_weight(weight.const_value.numpy(), self.number)
         name = f"{weight.name}.{self.number.name}"
-        scale = np.float32(max(float(np.median(columns)), _SMALLEST_SCALE)) if self.scaled_products else columns
+        scale, rest = columns, columns
+        if self.scaled_products:
+            common = np.float16(np.clip(np.median(columns), _SMALLEST_SCALE, _LARGEST_SCALE))
+            scale, rest = np.float32(common), columns / np.float32(common)
         inputs = [
             new_initializer(self.graph, name, array),
             new_initializer(self.graph, f"{name}.scale", np.asarray(scale)),
@@ -136,7 +139,7 @@ class _Quantizer:
         ]
         axis = {} if self.scaled_products else {"axis": 1}
         dequantized = self._insert(before, "DequantizeLinear", inputs, f"{name}/dequantized", weight, **axis)
-        return self.weights.setdefault(id(weight), (dequantized, columns / np.float16(scale).astype(np.float32)))
+        return self.weights.setdefault(id(weight), (dequantized, rest))
 
     def _scale(self, node: ir.Node, columns: NDArray[np.float32]) -> None:
         product, name = node.outputs[0], _scaling(node)

@@ -20,7 +20,7 @@ from ..passes.fold_channel_norm import fold_channel_norm
 from ..passes.fuse_attention import fuse_attention
 from ..passes.half import to_half
 from ..passes.matching import matches_any
-from ..passes.pad_attention import pad_attention
+from ..passes.pad_attention import pad_attention, padded_node
 from ..passes.quantize import quantization_of, quantize
 from .policy import TABLE, PrecisionPolicy
 
@@ -75,16 +75,17 @@ def apply_policy(model: ir.Model, *, policy: PrecisionPolicy, half_io: frozenset
             compute=policy.compute,
             islands=policy.islands,
             half_io=half_io,
-            island_nodes=_with_quantization(model, policy),
+            island_nodes=_islands(model, policy),
         )
 
 
-def _with_quantization(model: ir.Model, policy: PrecisionPolicy) -> set[str]:
-    """The measured islands, and what `quantize` put around every product in an island."""
+def _islands(model: ir.Model, policy: PrecisionPolicy) -> set[str]:
+    """The measured islands, and the nodes that padding and quantization have put around them."""
     names = set(policy.measured_islands)
     products = [node for node in model.graph if node.name in policy.quantized_layers]
     islands = [node for node in products if node.name in names or matches_any(node, policy.islands)]
-    return names | {str(node.name) for product in islands for node in quantization_of(product)}
+    around = {str(node.name) for product in islands for node in quantization_of(product)}
+    return names | around | {str(node.name) for node in model.graph if padded_node(node) in names}
 
 
 def _cpu_form(model: ir.Model, policy: PrecisionPolicy) -> ir.Model | None:

@@ -149,12 +149,6 @@ def test_int8_is_float16_for_gpus_and_float32_for_cpus(demo_bundle_int8: Bundle)
             assert value.const_value.location == integers[0][name].const_value.location == f"{entry.file}.data"
 
 
-@pytest.mark.parametrize("model", [attention(softmax_axis=1)])
-def test_forms_without_a_common_weight(model: ir.Model, tmp_path: Path) -> None:
-    assert save_forms(model, model.clone(), tmp_path / "graph.onnx") == tmp_path / "graph.cpu.onnx"
-    assert {path.name for path in tmp_path.iterdir()} == {"graph.onnx", "graph.cpu.onnx"}
-
-
 def test_a_weight_of_the_same_name_with_other_values_is_not_shared(tmp_path: Path) -> None:
     forms = [convolved(), convolved()]
     changed = forms[1].graph.initializers["weight"].const_value.numpy() + 1
@@ -162,7 +156,6 @@ def test_a_weight_of_the_same_name_with_other_values_is_not_shared(tmp_path: Pat
     path = save_forms(*forms, tmp_path / "graph.onnx")
     saved = ir.load(path).graph.initializers
     np.testing.assert_array_equal(saved["weight"].const_value.numpy(), changed)
-    assert saved["bias"].const_value.location == "graph.onnx.data"
 
 
 def test_half_precision_has_one_form(demo_bundle_fp16: Bundle) -> None:
