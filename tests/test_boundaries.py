@@ -26,7 +26,18 @@ RUNTIME = Path(samhq_runtime.__file__).parent
 # Modules that may import their backend, for which they are named.
 SESSIONS = ("ort", "openvino", "openvino_positions", "cuda", "lanes", "trt")
 BACKENDS = {f"samhq_runtime.session.{name}" for name in SESSIONS}
-SERVE = ("grpc_server", "http_server", "messages", "metrics", "runner", "service", "worker")
+SERVE = (
+    "access",
+    "connections",
+    "grpc_server",
+    "http_infer",
+    "http_server",
+    "messages",
+    "metrics",
+    "runner",
+    "service",
+    "worker",
+)
 BACKENDS |= {f"samhq_runtime.serve.{name}" for name in SERVE}
 BACKENDS |= {"samhq_runtime.triton.pipeline", "samhq_runtime.fleet.ray_data", "samhq_runtime.fleet.ray_serve"}
 MODULES = sorted(

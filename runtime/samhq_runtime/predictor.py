@@ -13,7 +13,7 @@ from .bundle import Bundle, load_bundle
 from .closing import Closing
 from .contract import Array, Float32
 from .errors import ConfigError, PromptError
-from .frames.geometry import preprocess, require_image
+from .frames.geometry import fit_image, normalise, require_image
 from .frames.prompts import Prompts, encode_prompts
 from .hq_token import read_hq_token, require_hq_token
 from .masks.choice import choose, mask_weights, require_hq
@@ -85,10 +85,14 @@ class Predictor(Closing):
 
     def encode(self, image: NDArray[np.uint8]) -> EncodedImage:
         """Encode `image` without making it the current one."""
-        manifest = self.bundle.manifest
         image = require_image(image)
-        input_image = preprocess(image, self._sizes.image_size, manifest.pixel_mean, manifest.pixel_std)
-        return EncodedImage(self._encoder.keep({"input_image": input_image}), (image.shape[0], image.shape[1]))
+        return self.encode_fitted(fit_image(image, self._sizes.image_size), (image.shape[0], image.shape[1]))
+
+    def encode_fitted(self, fitted: NDArray[np.uint8], original_hw: tuple[int, int]) -> EncodedImage:
+        """Encode an image of size `original_hw` that `fit_image` has resized, in another process say."""
+        manifest = self.bundle.manifest
+        input_image = normalise(fitted, self._sizes.image_size, manifest.pixel_mean, manifest.pixel_std)
+        return EncodedImage(self._encoder.keep({"input_image": input_image}), original_hw)
 
     def set_encoded(self, encoded: EncodedImage) -> None:
         """Make an image that `encode` encoded earlier the current one."""

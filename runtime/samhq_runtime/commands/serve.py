@@ -19,13 +19,28 @@ _HELP = {
     "workers": "threads that compute, each with its own copy of both graphs",
     "max_batch": "most prompts in one decoder call",
     "cache_mb": "megabytes of encoded images that are kept",
-    "max_concurrency": "requests in flight; more are told to come back",
+    "max_concurrency": "requests being computed, or waiting for it; more are told to come back",
+    "max_connections": "HTTP connections, and gRPC ones",
+    "max_held_mb": "megabytes held for all clients: bodies that arrive, masks, answers that are not read yet",
     "max_request_mb": "megabytes of one request",
     "max_prompts": "prompts of one request",
+    "max_points": "points of one prompt",
     "max_image_mp": "megapixels of one image",
+    "max_image_side": "pixels of an image's longer side",
+    "max_aspect": "how many times longer than the shorter one that side may be",
     "max_mask_mp": "megapixels of all masks of one request",
+    "max_json_values": "numbers in the JSON of one request or answer",
     "timeout_s": "seconds until a request that is not answered is refused",
+    "header_timeout_s": "seconds until the head of an HTTP request is there",
+    "body_timeout_s": "seconds until all of a request is there",
+    "write_timeout_s": "seconds that a client may read nothing of its answer",
+    "decode_timeout_s": "seconds for decoding one image file",
     "grace_s": "seconds that requests in flight may take after SIGTERM",
+}
+
+_REPEATED = {
+    "allow_host": "name that HTTP clients may call this server by, besides IP addresses and localhost; repeatable",
+    "allow_origin": "web page that may call it from a browser, such as https://example.org; repeatable",
 }
 
 
@@ -42,6 +57,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     serve.add_argument("--protocol", choices=("v2",), default="v2", help="the Open Inference Protocol (default: v2)")
     serve.add_argument("--providers", type=provider_names, default=("cpu",), help=f"{PROVIDERS_HELP} (default: cpu)")
     serve.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
+    for name, text in _REPEATED.items():
+        option = f"--{name.replace('_', '-')}"
+        serve.add_argument(option, action="append", default=[], metavar=name.split("_")[1].upper(), help=text)
     for field in fields(ServeOptions):
         if field.name in _HELP:
             kind = type(field.default)
@@ -50,7 +68,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _serve(options: argparse.Namespace) -> None:
-    serve_options = ServeOptions(**{field.name: getattr(options, field.name) for field in fields(ServeOptions)})
+    given = {field.name: getattr(options, field.name) for field in fields(ServeOptions)}
+    serve_options = ServeOptions(**given | {name: tuple(given[name]) for name in _REPEATED})
     from ..serve.runner import serve
 
     serve(options.bundle, serve_options)

@@ -45,7 +45,12 @@ def require_image(image: object) -> NDArray[np.uint8]:
 def preprocess(
     image: NDArray[np.uint8], image_size: int, pixel_mean: Sequence[float], pixel_std: Sequence[float]
 ) -> Float32:
-    """(H,W,3) uint8 RGB -> `input_image` (1,3,S,S): resized as SAM does, normalised, then zero-padded.
+    """(H,W,3) uint8 RGB -> `input_image` (1,3,S,S): resized as SAM does, normalised, then zero-padded."""
+    return normalise(fit_image(image, image_size), image_size, pixel_mean, pixel_std)
+
+
+def fit_image(image: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    """(H,W,3) uint8 RGB, resized so that the longest side is `image_size`.
 
     The resize is Pillow's antialiased bilinear one, the one upstream trained and evaluates with.
     """
@@ -54,11 +59,17 @@ def preprocess(
     except ModuleNotFoundError as e:
         raise BackendUnavailable("Pillow is missing, images are resized with it: pip install Pillow") from e
     height, width = fit_longest_side((image.shape[0], image.shape[1]), image_size)
-    resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def normalise(
+    fitted: NDArray[np.uint8], image_size: int, pixel_mean: Sequence[float], pixel_std: Sequence[float]
+) -> Float32:
+    """What `fit_image` returns -> `input_image` (1,3,S,S), zero-padded."""
     mean = np.asarray(pixel_mean, dtype=np.float32)[:, None, None]
     std = np.asarray(pixel_std, dtype=np.float32)[:, None, None]
     input_image = np.zeros((1, 3, image_size, image_size), dtype=np.float32)
-    plane = input_image[0, :, :height, :width]
-    np.subtract(resized.transpose(2, 0, 1), mean, out=plane)
+    plane = input_image[0, :, : fitted.shape[0], : fitted.shape[1]]
+    np.subtract(fitted.transpose(2, 0, 1), mean, out=plane)
     np.divide(plane, std, out=plane)
     return input_image

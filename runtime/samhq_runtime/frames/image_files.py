@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from ..errors import BackendUnavailable, ImageError
 from ..files import write_whole
+from .jpeg import require_scans
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 # What bytes from elsewhere may be: the usual pictures, no format that runs a program or names other files.
 _SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_JPEG_FORMATS = ("JPEG", "MPO")
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose 16-bit grey some versions of Pillow open as 32-bit integers
 _LEVEL = 257  # 65535 / 255
 
@@ -34,19 +36,22 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     if not path.is_file():
         raise ImageError(f"{path}: no such image file")
     with _opened(path, str(path)) as image:
+        if image.format in _JPEG_FORMATS:
+            require_scans(path.read_bytes(), str(path))
         return _as_rgb(image)
 
 
-def decode_image(encoded: bytes) -> NDArray[np.uint8]:
-    """As `read_image`, from the bytes of a JPEG, PNG, WebP, BMP or TIFF file."""
+def decode_image(
+    encoded: bytes, *, check_hw: Callable[[tuple[int, int]], object] = lambda hw: None
+) -> NDArray[np.uint8]:
+    """As `read_image`, from the bytes of a JPEG, PNG, WebP, BMP or TIFF file.
+
+    `check_hw` is called with the height and width before any pixel is decoded, and may raise.
+    """
+    require_scans(encoded, "image")
     with _opened(BytesIO(encoded), "image", trusted=False) as image:
+        check_hw((image.height, image.width))
         return _as_rgb(image)
-
-
-def count_pixels(encoded: bytes) -> int:
-    """H * W of the image in `encoded`, from its header alone; ImageError as for `decode_image`."""
-    with _opened(BytesIO(encoded), "image", trusted=False) as image:
-        return image.width * image.height
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -71,8 +76,10 @@ def _opened(file: Path | BytesIO, name: str, *, trusted: bool = True) -> Iterato
         with Image.open(file, formats=formats) as image:
             yield image
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        # Pillow's own words for a file it does not know are the address of an object in memory.
+        reason = "of no known format" if isinstance(e, UnidentifiedImageError) else e
         raise ImageError(
-            f"{name}: cannot be read as an image ({e}); expected PNG, JPEG or another common format"
+            f"{name}: cannot be read as an image ({reason}); expected PNG, JPEG or another common format"
         ) from e
 
 

@@ -12,11 +12,13 @@ from grpc import aio
 
 from .. import __version__
 from ..errors import BackendUnavailable
-from .errors import Reason, RequestError, reason_of
+from .errors import Reason, RequestError, message_of, reason_of
+from .held import Holding
 from .messages import MESSAGES, PACKAGE, SERVICE
 from .off_loop import off_loop
+from .options import MEGA, ServeOptions
 from .service import MODEL_VERSION, Service
-from .signature import InferRequest, infer_request
+from .signature import InferRequest, infer_request, require_few
 from .tensors import Tensor, raw_of, tensor_from_raw, tensor_from_values
 from .time_limit import time_limit
 
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 CODES = {
     Reason.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
     Reason.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
@@ -43,6 +46,10 @@ _CONTENTS = {
 }
 _MESSAGE_ROOM = 1_000_000  # names and shapes around a request's tensors
 _UNLIMITED = -1
+_STREAMS = 1000  # calls of one connection at a time; those of one client process share a connection
+_IDLE_S = (
+    60  # until a connection without calls is closed, and until a client that says nothing is asked whether it lives
+)
 
 
 class GrpcServer:
@@ -51,13 +58,7 @@ class GrpcServer:
     def __init__(self, service: Service) -> None:
         options = service.options
         self._service = service
-        self._server = aio.server(
-            options=[
-                ("grpc.max_receive_message_length", options.max_request_mb * 1_000_000 + _MESSAGE_ROOM),
-                ("grpc.max_send_message_length", _UNLIMITED),
-                ("grpc.so_reuseport", 0),
-            ]
-        )
+        self._server = aio.server(options=_channel_options(options))
         answers = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -97,21 +98,45 @@ class GrpcServer:
         self._service.require_model(request.name, request.version)
         return MESSAGES["ModelMetadataResponse"](**self._service.metadata())
 
-    async def _model_infer(self, context: aio.ServicerContext) -> bytes:
-        with self._service.admitted("grpc"):
-            body = await self._body(context)
-            message, request = await off_loop(len(body), lambda: _read(body))
-            self._service.require_model(message.model_name, message.model_version)
-            tensors = await self._service.infer(request)
-            size = sum(tensor.nbytes for tensor in tensors)
-            return await off_loop(size, lambda: _infer_response(message, tensors).SerializeToString())
+    async def _model_infer(self, context: aio.ServicerContext) -> None:
+        with self._service.counted("grpc") as holding:
+            body = await self._body(context, holding)
+            with self._service.admitted():
+                answer = await self._answer(body, holding)
+            with time_limit(self._service.options.write_timeout_s, "the answer was not read in time"):
+                await context.write(answer)
 
-    async def _body(self, context: aio.ServicerContext) -> bytes:
-        with time_limit(self._service.options.timeout_s, "the request did not arrive in time"):
+    async def _answer(self, body: bytes, holding: Holding) -> bytes:
+        message, request = await off_loop(len(body), lambda: _read(body))
+        self._service.require_model(message.model_name, message.model_version)
+        tensors = await self._service.infer(request, holding)
+        size = sum(tensor.nbytes for tensor in tensors)
+        return await off_loop(size, lambda: _infer_response(message, tensors).SerializeToString())
+
+    async def _body(self, context: aio.ServicerContext, holding: Holding) -> bytes:
+        """The message; how large it will be is not known before it is there, so room for the largest is made."""
+        with time_limit(self._service.options.body_timeout_s, "the request did not arrive in time"):
+            await holding.arrive(self._service.options.max_request_mb * MEGA)
             body = await context.read()
         if not isinstance(body, bytes):
             raise RequestError("got a call without a message, expected a ModelInferRequest")
+        holding.arrived(len(body))
         return body
+
+
+def _channel_options(options: ServeOptions) -> list[tuple[str, int]]:
+    """How gRPC treats connections; it counts and times them itself."""
+    second = 1000
+    return [
+        ("grpc.max_receive_message_length", options.max_request_mb * MEGA + _MESSAGE_ROOM),
+        ("grpc.max_send_message_length", _UNLIMITED),
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", options.max_connections),
+        ("grpc.max_concurrent_streams", _STREAMS),
+        ("grpc.server_handshake_timeout_ms", round(options.header_timeout_s * second)),
+        ("grpc.max_connection_idle_ms", _IDLE_S * second),
+        ("grpc.keepalive_time_ms", _IDLE_S * second),
+    ]
 
 
 def _handler(name: str, answer: Callable[[Any], Awaitable[Any]]) -> grpc.RpcMethodHandler:
@@ -125,16 +150,16 @@ def _handler(name: str, answer: Callable[[Any], Awaitable[Any]]) -> grpc.RpcMeth
     )
 
 
-def _infer_handler(answer: Callable[[aio.ServicerContext], Awaitable[bytes]]) -> grpc.RpcMethodHandler:
+def _infer_handler(answer: Callable[[aio.ServicerContext], Awaitable[None]]) -> grpc.RpcMethodHandler:
     """Looks at a call before its body is received, and takes and returns bytes: large ones are not parsed on the loop.
 
-    To the client a stream of one message is what a single message is.
+    To the client a stream of one message is what a single message is; to us it says when the answer has left.
     """
 
     async def call(requests: Any, context: aio.ServicerContext) -> Any:
-        return await _or_abort("ModelInfer", context, answer(context))
+        await _or_abort("ModelInfer", context, answer(context))
 
-    return grpc.stream_unary_rpc_method_handler(call)
+    return grpc.stream_stream_rpc_method_handler(call)
 
 
 async def _or_abort(name: str, context: aio.ServicerContext, answer: Awaitable[Any]) -> Any:
@@ -143,11 +168,7 @@ async def _or_abort(name: str, context: aio.ServicerContext, answer: Awaitable[A
     except Exception as e:
         if reason_of(e) is Reason.INTERNAL:
             log.exception("%s failed", name)
-        return await context.abort(CODES[reason_of(e)], _message(e))
-
-
-def _message(error: Exception) -> str:
-    return "internal error; the server's log has it" if reason_of(error) is Reason.INTERNAL else str(error)
+        return await context.abort(CODES[reason_of(e)], message_of(e))
 
 
 def _read(body: bytes) -> tuple[Any, InferRequest]:
@@ -159,6 +180,8 @@ def _read(body: bytes) -> tuple[Any, InferRequest]:
 
 
 def _infer_request(request: Any) -> InferRequest:
+    for kind in ("inputs", "outputs", "parameters"):
+        require_few(kind, len(getattr(request, kind)))
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise RequestError(f"raw_input_contents: got {len(raw)}, expected one for each of {len(request.inputs)} inputs")

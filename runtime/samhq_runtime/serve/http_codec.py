@@ -8,16 +8,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import RequestError
-from .signature import InferRequest, infer_request
+from .errors import Reason, RequestError
+from .signature import DEFAULT_OUTPUTS, InferRequest, infer_request, require_few
 from .tensors import BYTES, Tensor, raw_of, tensor_from_raw, tensor_from_values
 
 HEADER_LENGTH = "inference-header-content-length"
 _TEXT_OUTPUTS = ("masks_rle",)
+_MAX_DIGITS = 19
+_PIECE = 1 << 16
 _BINARY_DEFAULT = "binary_data_output"
 
 
@@ -31,58 +33,73 @@ class HttpRequest:
     binary: Mapping[str, bool]
 
 
-def read_request(body: bytes, header_length: str | None) -> HttpRequest:
+def read_request(body: bytes, header_length: str | None, *, max_values: int) -> HttpRequest:
     """Parse the body of an inference request.
 
     Raises:
-        RequestError: not JSON, not of the protocol, or tensors that do not fit their shapes.
+        RequestError: not JSON, more than `max_values` numbers in it, not of the protocol, or tensors that do not fit
+            their shapes.
     """
     split = _header_length(header_length, len(body))
-    head = _json_object(body[:split])
-    binary = memoryview(body)[split:]
+    head = _json_object(body[:split], max_values=max_values)
+    inputs = _inputs(_objects(head, "inputs"), memoryview(body)[split:])
+    parameters = _parameters(head)
+    binary_default = bool(parameters.pop(_BINARY_DEFAULT, False))
+    outputs = _objects(head, "outputs") if "outputs" in head else []
+    wanted = {_text(item, "name"): bool(_parameters(item).get("binary_data", binary_default)) for item in outputs}
+    names = [_text(item, "name") for item in outputs]
+    as_json = [name for name in names or DEFAULT_OUTPUTS if not wanted.get(name, binary_default)]
+    infer = infer_request(inputs, names, parameters, as_json)
+    return HttpRequest(infer, str(head.get("id", "")), binary_default, wanted)
+
+
+def _inputs(items: Sequence[Mapping[str, Any]], binary: memoryview) -> list[Tensor]:
     inputs, used = [], 0
-    for item in _objects(head, "inputs"):
+    for item in items:
         tensor, taken = _input(item, binary[used:])
         inputs.append(tensor)
         used += taken
     if used != len(binary):
         raise RequestError(f"body: {len(binary)} bytes after the JSON, but the inputs' binary_data_size sum to {used}")
-    parameters = _parameters(head)
-    binary_default = bool(parameters.pop(_BINARY_DEFAULT, False))
-    outputs = _objects(head, "outputs") if "outputs" in head else []
-    wanted = {_text(item, "name"): bool(_parameters(item).get("binary_data", binary_default)) for item in outputs}
-    infer = infer_request(inputs, [_text(item, "name") for item in outputs], parameters)
-    return HttpRequest(infer, str(head.get("id", "")), binary_default, wanted)
+    return inputs
 
 
 def write_response(request: HttpRequest, tensors: Sequence[Tensor], *, model: str, version: str) -> tuple[bytes, int]:
     """The body, and how much of it is JSON."""
-    outputs: list[dict[str, Any]] = []
+    head: dict[str, Any] = {"model_name": model, "model_version": version}
+    if request.id:
+        head["id"] = request.id
     blobs: list[bytes] = []
-    for tensor in tensors:
+    text = [json.dumps(head).encode()[:-1], b', "outputs": [']
+    for index, tensor in enumerate(tensors):
         output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.data.shape)}
-        if request.binary.get(tensor.name, request.binary_default):
+        binary = request.binary.get(tensor.name, request.binary_default)
+        if binary:
             blobs.append(raw_of(tensor))
             output["parameters"] = {"binary_data_size": len(blobs[-1])}
-        else:
-            output["data"] = _values(tensor)
-        outputs.append(output)
-    head = {"model_name": model, "model_version": version, "outputs": outputs}
-    text = json.dumps({**head, "id": request.id} if request.id else head).encode()
-    return b"".join([text, *blobs]), len(text)
+        text += [b", " if index else b"", json.dumps(output).encode()]
+        if not binary:
+            text += [text.pop()[:-1], b', "data": [', *_values(tensor), b"]}"]
+    text.append(b"]}")
+    length = sum(map(len, text))
+    return b"".join([*text, *blobs]), length
 
 
 def _header_length(text: str | None, body_length: int) -> int:
     if text is None:
         return body_length
-    if not text.isascii() or not text.isdigit() or int(text) > body_length:
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS or int(text) > body_length:
         raise RequestError(
-            f"Inference-Header-Content-Length: got {text!r}, expected the length of the JSON in the body"
+            f"Inference-Header-Content-Length: got {text[:_MAX_DIGITS]!r}, expected the length of the JSON in the body"
         )
     return int(text)
 
 
-def _json_object(text: bytes) -> dict[str, Any]:
+def _json_object(text: bytes, *, max_values: int) -> dict[str, Any]:
+    if text.count(b",") > max_values:  # parsing holds up everything else in the process
+        raise RequestError(
+            f"body: more than {max_values} numbers as JSON; send binary tensors, or use gRPC", reason=Reason.TOO_LARGE
+        )
     try:
         head = json.loads(text)
     except (ValueError, RecursionError) as e:
@@ -96,6 +113,7 @@ def _objects(head: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     items = head.get(key)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise RequestError(f"{key}: expected a list of objects")
+    require_few(key, len(items))
     return items
 
 
@@ -110,6 +128,7 @@ def _parameters(item: Mapping[str, Any]) -> dict[str, Any]:
     parameters = item.get("parameters", {})
     if not isinstance(parameters, dict):
         raise RequestError(f"parameters: got {type(parameters).__name__}, expected an object")
+    require_few("parameters", len(parameters))
     return dict(parameters)
 
 
@@ -138,9 +157,14 @@ def _given_values(name: str, datatype: str, item: Mapping[str, Any]) -> list[Any
         raise RequestError(f"{name}: expected base64 text in JSON ({e}); or send it as binary data") from e
 
 
-def _values(tensor: Tensor) -> list[Any]:
-    if tensor.datatype != BYTES:
-        return tensor.data.ravel().tolist()
-    if tensor.name in _TEXT_OUTPUTS:
-        return [item.decode() for item in tensor.data.ravel()]
-    return [base64.b64encode(item).decode() for item in tensor.data.ravel()]
+def _values(tensor: Tensor) -> Iterator[bytes]:
+    """The elements as JSON with commas between them, in pieces: one at a time leaves room for other threads."""
+    flat = tensor.data.ravel()
+    for start in range(0, flat.size, _PIECE):
+        piece = flat[start : start + _PIECE]
+        if tensor.datatype == BYTES:
+            text = tensor.name in _TEXT_OUTPUTS
+            items = [item.decode() if text else base64.b64encode(item).decode() for item in piece]
+        else:
+            items = piece.tolist()
+        yield (b", " if start else b"") + json.dumps(items, allow_nan=False).encode()[1:-1]

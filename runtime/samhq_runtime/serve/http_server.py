@@ -6,25 +6,30 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from .. import __version__
-from ..errors import BackendUnavailable, ImageError, PromptError, SamHqError
-from .errors import Reason, RequestError, reason_of
-from .http_codec import HEADER_LENGTH, read_request, write_response
-from .off_loop import off_loop
+from ..errors import BackendUnavailable, ImageError, PromptError
+from .access import Access
+from .connections import BusyConnections, Connections, watched
+from .errors import Reason, RequestError, message_of, reason_of
+from .http_codec import HEADER_LENGTH
+from .http_infer import Infer
 from .options import ServeOptions
-from .service import MODEL_VERSION, Service
+from .service import Service
 
 STATUS = {
     Reason.INVALID: 400,
+    Reason.FORBIDDEN: 403,
     Reason.NOT_FOUND: 404,
     Reason.TOO_LARGE: 413,
     Reason.UNSUPPORTED: 415,
@@ -34,8 +39,8 @@ STATUS = {
 }
 
 
-def make_app(service: Service) -> Starlette:
-    """The ASGI application; uvicorn runs it here, Ray Serve or another server elsewhere."""
+def make_app(service: Service, connections: Connections | None = None) -> Starlette:
+    """The ASGI application; uvicorn runs it here with its `connections`, Ray Serve or another server elsewhere."""
     http = _Http(service)
     model = "/v2/models/{model}"
     versioned = model + "/versions/{version}"
@@ -46,15 +51,32 @@ def make_app(service: Service) -> Starlette:
             Route("/v2/health/ready", http.ready),
             *(Route(path, http.model_metadata) for path in (model, versioned)),
             *(Route(f"{path}/ready", http.model_ready) for path in (model, versioned)),
-            *(Route(f"{path}/infer", http.infer, methods=["POST"]) for path in (model, versioned)),
+            *(Route(f"{path}/infer", Infer(service, connections), methods=["POST"]) for path in (model, versioned)),
             Route("/metrics", http.metrics),
         ],
+        middleware=_middleware(service.options, connections),
         exception_handlers={
-            **dict.fromkeys((RequestError, PromptError, ImageError), _refused),
+            **dict.fromkeys((RequestError, PromptError, ImageError, MemoryError), _refused),
             HTTPException: _no_such_route,
             Exception: _broken,
         },
     )
+
+
+def _middleware(options: ServeOptions, connections: Connections | None) -> list[Middleware]:
+    """From the outside in."""
+    cross_origin = Middleware(
+        CORSMiddleware,
+        allow_origins=list(options.allow_origin),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=[HEADER_LENGTH],
+    )
+    return [
+        *([Middleware(BusyConnections, connections)] if connections else []),
+        Middleware(Access, options, _answer_to),
+        *([cross_origin] if options.allow_origin else []),
+    ]
 
 
 class HttpServer(uvicorn.Server):
@@ -64,19 +86,30 @@ class HttpServer(uvicorn.Server):
         options = service.options
         self._socket = _listen(options)
         self.port: int = self._socket.getsockname()[1]
-        super().__init__(
-            uvicorn.Config(
-                make_app(service),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                timeout_graceful_shutdown=max(1, round(options.grace_s)),
-            )
+        self._connections = Connections(
+            limit=options.max_connections,
+            header_timeout_s=options.header_timeout_s,
+            write_timeout_s=options.write_timeout_s,
         )
+        config = uvicorn.Config(
+            make_app(service, self._connections),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=max(1, round(options.grace_s)),
+        )
+        config.load()
+        config.http_protocol_class = watched(config.http_protocol_class, self._connections)
+        super().__init__(config)
 
     async def run_until_stopped(self) -> None:
         """Serve until `stop`, then finish what is in flight."""
-        await self.serve(sockets=[self._socket])
+        watching = asyncio.create_task(self._connections.watch())
+        try:
+            await self.serve(sockets=[self._socket])
+        finally:
+            watching.cancel()
 
     def stop(self) -> None:
         self.should_exit = True
@@ -110,58 +143,8 @@ class _Http:
     async def metrics(self, request: Request) -> Response:
         return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    async def infer(self, request: Request) -> Response:
-        try:
-            with self._service.admitted("http"):
-                self._require_model(request)
-                answer, json_length = await self._answer(request)
-        except SamHqError:
-            await self._discard(request)
-            raise
-        if json_length == len(answer):
-            return Response(answer, media_type="application/json")
-        return Response(answer, media_type="application/octet-stream", headers={HEADER_LENGTH: str(json_length)})
-
-    async def _answer(self, request: Request) -> tuple[bytes, int]:
-        body = await self._body(request)
-        parsed = await off_loop(len(body), lambda: read_request(body, request.headers.get(HEADER_LENGTH)))
-        tensors = await self._service.infer(parsed.infer)
-        name = self._service.options.model_name
-        size = sum(tensor.nbytes for tensor in tensors)
-        return await off_loop(size, lambda: write_response(parsed, tensors, model=name, version=MODEL_VERSION))
-
     def _require_model(self, request: Request) -> None:
         self._service.require_model(request.path_params["model"], request.path_params.get("version", ""))
-
-    async def _body(self, request: Request) -> bytes:
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise RequestError("compressed bodies are not read; send it as it is", reason=Reason.UNSUPPORTED)
-        try:
-            return await asyncio.wait_for(self._read(request), self._service.options.timeout_s)
-        except asyncio.TimeoutError as e:
-            raise RequestError("the body did not arrive in time", reason=Reason.TIMEOUT) from e
-        except ClientDisconnect as e:
-            raise RequestError("the client went away while it sent the body") from e
-
-    async def _read(self, request: Request) -> bytes:
-        limit = self._service.options.max_request_mb * 1_000_000
-        body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > limit:
-                message = f"body: larger than {limit} bytes, the most this server reads"
-                raise RequestError(message, reason=Reason.TOO_LARGE)
-        return bytes(body)
-
-    async def _discard(self, request: Request) -> None:
-        """Read what is left of a refused body: a client that is still sending would not see the refusal otherwise."""
-
-        async def read() -> None:
-            async for _ in request.stream():
-                pass
-
-        with suppress(RuntimeError, ClientDisconnect, asyncio.TimeoutError):  # RuntimeError: all was read before
-            await asyncio.wait_for(read(), self._service.options.timeout_s)
 
 
 def _listen(options: ServeOptions) -> socket.socket:
@@ -178,12 +161,16 @@ def _json(content: object, *, status: int = 200) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return _json({"error": str(error)}, status=STATUS[reason_of(error)])
+    return _answer_to(error)
+
+
+def _answer_to(error: Exception) -> Response:
+    return _json({"error": message_of(error)}, status=STATUS[reason_of(error)])
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _json({"error": f"{request.method} {request.url.path}: {error.detail}"}, status=error.status_code)
+    return _json({"error": f"{request.method} {request.url.path[:200]}: {error.detail}"}, status=error.status_code)
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -1,65 +1,82 @@
-"""The image of a request: what identifies it, how big it is, and its pixels once somebody needs them."""
+"""The image of a request: what identifies it, and its pixels once somebody needs them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..frames.geometry import require_image
-from ..frames.image_files import count_pixels, decode_image
+from ..frames.geometry import fit_image, require_image
+from ..frames.image_files import decode_image
 from .errors import Reason, RequestError
+from .options import MEGA, ServeOptions
 from .signature import IMAGE, IMAGE_BYTES, InferRequest
+
+HW = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """`key` is the same for the same content; `read` returns (H,W,3) uint8 RGB."""
+    """What a request sent, an image file or pixels (H,W,3) uint8 RGB; `key` is the same for the same content."""
 
     key: bytes
-    pixels: int
-    read: Callable[[], NDArray[np.uint8]]
+    content: bytes | NDArray[np.uint8]
 
 
-def image_of(request: InferRequest, *, max_pixels: int) -> ImageSource:
-    """The request's image, not decoded yet.
+@dataclass(frozen=True)
+class FittedImage:
+    """`pixels` as `fit_image` makes them of an image of size `original_hw`: what is left to do is to encode them."""
 
-    Raises:
-        ImageError: no image, or one of another shape than (H,W,3).
-        RequestError: more pixels than allowed.
-    """
+    pixels: NDArray[np.uint8]
+    original_hw: HW
+
+
+def image_of(request: InferRequest) -> ImageSource:
+    """The request's image, not decoded yet; ImageError if there is none, or pixels of another shape than (H,W,3)."""
     if IMAGE.name in request.inputs:
         image = require_image(request.inputs[IMAGE.name].data)
         digest = sha256(repr(image.shape).encode())
         digest.update(np.ascontiguousarray(image).data)
-        source = ImageSource(digest.digest(), image.shape[0] * image.shape[1], lambda: image)
-    else:
-        encoded = _one_element(request)
-        key = sha256(encoded).digest()
-        source = ImageSource(key, _pixels_of(key, encoded), lambda: decode_image(encoded))
-    if source.pixels > max_pixels:
+        return ImageSource(digest.digest(), image)
+    encoded = _one_element(request)
+    return ImageSource(sha256(encoded).digest(), encoded)
+
+
+def read_pixels(content: bytes | NDArray[np.uint8], limits: ServeOptions) -> NDArray[np.uint8]:
+    """(H,W,3) uint8 RGB.
+
+    Raises:
+        ImageError: a file that cannot be decoded.
+        RequestError: an image larger than `limits` allows; nothing of it was decoded.
+    """
+    if isinstance(content, bytes):
+        return decode_image(content, check_hw=lambda hw: require_size(hw, limits))
+    require_size((content.shape[0], content.shape[1]), limits)
+    return content
+
+
+def fitted(content: bytes | NDArray[np.uint8], image_size: int, limits: ServeOptions) -> FittedImage:
+    """`read_pixels`, resized for the model."""
+    pixels = read_pixels(content, limits)
+    return FittedImage(fit_image(pixels, image_size), (pixels.shape[0], pixels.shape[1]))
+
+
+def require_size(hw: HW, limits: ServeOptions) -> None:
+    """RequestError for an image with more pixels, or longer, or narrower, than `limits` allows."""
+    height, width = hw
+    if height * width > limits.max_image_mp * MEGA:
         raise RequestError(
-            f"image: got {source.pixels / 1e6:.1f} megapixels, expected at most {max_pixels / 1e6:g}",
+            f"image: got {height * width / MEGA:.1f} megapixels, expected at most {limits.max_image_mp}",
             reason=Reason.TOO_LARGE,
         )
-    return source
-
-
-_pixels: dict[bytes, int] = {}  # by the hash of the file: opening it costs more than all else about a known image
-_PIXELS_KEPT = 4096
-
-
-def _pixels_of(key: bytes, encoded: bytes) -> int:
-    count = _pixels.get(key)
-    if count is None:  # two threads may both count; `clear` in between takes nothing from either
-        count = count_pixels(encoded)
-        if len(_pixels) >= _PIXELS_KEPT:
-            _pixels.clear()
-        _pixels[key] = count
-    return count
+    if max(hw) > limits.max_image_side or max(hw) > limits.max_aspect * min(hw):
+        raise RequestError(
+            f"image: got {height} x {width} (H x W), expected a longer side of at most {limits.max_image_side} pixels, "
+            f"and at most {limits.max_aspect} times the shorter one",
+            reason=Reason.TOO_LARGE,
+        )
 
 
 def _one_element(request: InferRequest) -> bytes:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..flags import flag_of
+from ..frames.prompts import MAX_POINTS
 
+MEGA = 1_000_000
 _MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb")
 
 
@@ -24,11 +26,23 @@ class ServeOptions:
         max_batch: most prompts in one decoder call; each takes about 0.1 GB for 1024-pixel models, and more than 8
             together are hardly faster on a CPU.
         cache_mb: encoded images that are kept, in megabytes; the least recently used go first.
-        max_concurrency: requests in flight; more are told to come back.
-        max_request_mb, max_prompts: bounds of one request's size.
-        max_image_mp, max_mask_mp: most megapixels of one image, and of all masks that one request may ask for.
+        max_concurrency: requests that are computed or wait for it, their bodies received; more are told to come back.
+        max_connections: HTTP connections, and gRPC ones; where there are more, the one that was idle longest goes.
+        max_held_mb: megabytes held for all clients together: bodies that arrive, masks computed, answers not yet read.
+        max_request_mb, max_prompts, max_points: bounds of one request's size, and of one prompt's points.
+        max_image_mp, max_image_side, max_aspect: most megapixels of one image, pixels of its longer side, and how many
+            times longer than the shorter side that may be.
+        max_mask_mp: most megapixels of all masks that one request may ask for.
+        max_json_values: most numbers in the JSON of one request, and of one answer; binary tensors and gRPC have none.
         timeout_s: a request that is not answered by then is refused and not computed if it has not begun.
+        header_timeout_s: until the head of an HTTP request is there, on new connections and on idle ones.
+        body_timeout_s: until all of a request has arrived.
+        write_timeout_s: how long a client may read nothing of its answer.
+        decode_timeout_s: for decoding one image file, in a process that is ended then.
         grace_s: how long requests in flight may take once the server was told to stop.
+        allow_host: names besides IP addresses and `localhost` that HTTP clients may call a server by that listens on a
+            loopback address; if any is given, one that listens elsewhere insists on them too.
+        allow_origin: web pages that may call it from a browser, such as `https://example.org`; others may not.
     """
 
     host: str = "127.0.0.1"
@@ -42,20 +56,43 @@ class ServeOptions:
     max_batch: int = 8
     cache_mb: int = 1024
     max_concurrency: int = 256
+    max_connections: int = 512
+    max_held_mb: int = 2048
     max_request_mb: int = 64
     max_prompts: int = 256
+    max_points: int = 256
     max_image_mp: int = 50
+    max_image_side: int = 32768
+    max_aspect: int = 100
     max_mask_mp: int = 256
+    max_json_values: int = 4_000_000
     timeout_s: float = 30.0
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    write_timeout_s: float = 30.0
+    decode_timeout_s: float = 5.0
     grace_s: float = 30.0
+    allow_host: tuple[str, ...] = ()
+    allow_origin: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not (value > 0 or (value == 0 and field.name in _MAY_BE_ZERO)):
                 raise ConfigError(f"{flag_of(field.name)}: got {value}, expected more than 0")
+        if self.max_points > MAX_POINTS:
+            raise ConfigError(f"--max-points: got {self.max_points}, expected at most {MAX_POINTS}")
+        if self.max_held_mb < 2 * self.max_request_mb:
+            raise ConfigError(
+                f"--max-held-mb: got {self.max_held_mb}, expected at least twice --max-request-mb {self.max_request_mb}"
+            )
         if not self.model_name or set(self.model_name) & set("/?#% "):
             raise ConfigError(f"--model-name: got {self.model_name!r}, expected a name that fits into a URL path")
+
+    @property
+    def checks_host(self) -> bool:
+        """Whether HTTP clients must use a known name: where only this machine reaches the server, or if asked."""
+        return bool(self.allow_host) or self.host.startswith("127.") or self.host in ("localhost", "::1")
 
     def address(self, port: int) -> str:
         """`host:port`; an IPv6 address stands in brackets."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..contract import ModelSizes
 from .errors import Reason, RequestError
-from .images import ImageSource, image_of
-from .options import ServeOptions
-from .signature import InferRequest, PromptSet, read_prompts, require_inputs
+from .images import HW, ImageSource, image_of
+from .options import MEGA, ServeOptions
+from .signature import InferRequest, PromptSet, masks_per_prompt, read_prompts, require_inputs
 
-MEGA = 1_000_000
+_JSON_BYTES = 20  # of a number in the answer, at most
 
 
 def read_infer(request: InferRequest, sizes: ModelSizes, limits: ServeOptions) -> tuple[PromptSet, ImageSource]:
@@ -19,12 +19,32 @@ def read_infer(request: InferRequest, sizes: ModelSizes, limits: ServeOptions) -
         PromptError, ImageError: prompts or an image that are malformed.
     """
     require_inputs(request)
-    prompts = read_prompts(request, sizes, max_prompts=limits.max_prompts)
-    image = image_of(request, max_pixels=limits.max_image_mp * MEGA)
-    if len(prompts) * image.pixels > limits.max_mask_mp * MEGA:
+    prompts = read_prompts(request, sizes, max_prompts=limits.max_prompts, max_points=limits.max_points)
+    return prompts, image_of(request)
+
+
+def require_room(
+    request: InferRequest, prompts: PromptSet, original_hw: HW, sizes: ModelSizes, limits: ServeOptions
+) -> int:
+    """Bytes that the answer takes in the server, at most.
+
+    Raises:
+        RequestError: more mask pixels than `limits` allows, or more numbers in JSON.
+    """
+    masks, pixels = len(prompts) * masks_per_prompt(prompts, sizes), original_hw[0] * original_hw[1]
+    if masks * pixels > limits.max_mask_mp * MEGA:
         raise RequestError(
-            f"masks: {len(prompts)} of {image.pixels / MEGA:.1f} megapixels, expected at most "
+            f"masks: {masks} of {pixels / MEGA:.1f} megapixels, expected at most "
             f"{limits.max_mask_mp} megapixels a request; ask for fewer at once",
             reason=Reason.TOO_LARGE,
         )
-    return prompts, image
+    logits = sizes.low_res_size**2
+    values = {"masks": pixels, "masks_packed": pixels // 8, "low_res_logits": logits}
+    in_json = masks * sum(values.get(name, 1) for name in request.as_json)
+    if in_json > limits.max_json_values:
+        raise RequestError(
+            f"the answer would be {in_json} numbers as JSON, expected at most {limits.max_json_values}; ask for "
+            "masks_rle, for binary tensors (the parameter binary_data_output), or over gRPC",
+            reason=Reason.TOO_LARGE,
+        )
+    return 2 * masks * (pixels + 4 * logits) + _JSON_BYTES * in_json  # computed, and copied to be sent

@@ -11,18 +11,34 @@ from dataclasses import dataclass, field
 from ..predictor import EncodedImage
 from .embedding_cache import EmbeddingCache
 from .errors import Reason, RequestError
-from .images import ImageSource
+from .images import FittedImage
 from .signature import PromptSet, Segmentation
 
 
 @dataclass(eq=False)
 class Job:
-    """Prompts for one image, waiting for a worker. `deadline` is a time of `time.monotonic`."""
+    """Prompts for one image, waiting for a worker. `deadline` is a time of `time.monotonic`.
 
-    image: ImageSource
+    `image` is to be encoded, or `None` for one that was in the cache, as `encoded`, when the job was made.
+    """
+
+    key: bytes
+    image: FittedImage | None
+    encoded: EncodedImage | None
     prompts: PromptSet
     deadline: float
     future: Future[Segmentation] = field(default_factory=Future)
+
+    @property
+    def original_hw(self) -> tuple[int, int]:
+        image = self.image or self.encoded
+        assert image is not None
+        return image.original_hw
+
+    @property
+    def pixels(self) -> int:
+        """Of the image."""
+        return self.original_hw[0] * self.original_hw[1]
 
 
 @dataclass(frozen=True)
@@ -33,8 +49,13 @@ class Batch:
     encoded: EncodedImage | None
 
     @property
-    def image(self) -> ImageSource:
-        return self.jobs[0].image
+    def key(self) -> bytes:
+        return self.jobs[0].key
+
+    @property
+    def image(self) -> FittedImage:
+        """What to encode."""
+        return next(job.image for job in self.jobs if job.image is not None)
 
 
 @dataclass(frozen=True)
@@ -79,25 +100,30 @@ class Scheduler:
         with self._changed:
             while True:
                 self._drop(lambda job: job.deadline < time.monotonic() or job.future.cancelled())
-                first = next((job for job in self._jobs if job.image.key not in self._encoding), None)
+                first = next((job for job in self._jobs if job.key not in self._encoding), None)
                 if first is not None:
                     break
                 if self._closed and not self._jobs:
                     return None
                 self._changed.wait()
-            batch = Batch(self._together(first), self._cache.get(first.image.key))
+            batch = Batch(self._together(first), self._cache.get(first.key) or first.encoded)
             self._jobs = [job for job in self._jobs if job not in batch.jobs]
             if batch.encoded is None:
-                self._encoding.add(first.image.key)
+                self._encoding.add(first.key)
             return batch
 
     def finish_encoding(self, batch: Batch, encoded: EncodedImage | None) -> None:
         """Let other jobs for the image start; None if it could not be encoded."""
         with self._changed:
-            self._encoding.discard(batch.image.key)
+            self._encoding.discard(batch.key)
             if encoded is not None:
-                self._cache.put(batch.image.key, encoded)
+                self._cache.put(batch.key, encoded)
             self._changed.notify_all()
+
+    def encoded(self, key: bytes) -> EncodedImage | None:
+        """An image that is in the cache."""
+        with self._changed:
+            return self._cache.get(key)
 
     def close(self) -> None:
         """Take no more jobs; those that wait are still served."""
@@ -107,9 +133,9 @@ class Scheduler:
 
     def _together(self, first: Job) -> list[Job]:
         jobs: list[Job] = []
-        room = self.limit.prompts_of(first.image.pixels)
+        room = self.limit.prompts_of(first.pixels)
         for job in self._jobs:
-            if job.image.key == first.image.key and job.prompts.kind == first.prompts.kind:
+            if job.key == first.key and job.prompts.kind == first.prompts.kind:
                 room -= len(job.prompts)
                 if jobs and room < 0:
                     break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,19 +13,23 @@ import numpy as np
 from ..bundle import Bundle, load_bundle
 from ..contract import IMAGE_ENCODER, ModelSizes
 from ..predictor import Predictor
+from .decoding import Decoders
 from .embedding_cache import EmbeddingCache
 from .errors import Reason, RequestError, reason_of
+from .held import Budget, Holding
+from .images import FittedImage, ImageSource, fitted
 from .metrics import Metrics
 from .off_loop import off_loop
-from .options import ServeOptions
-from .requests import MEGA, read_infer
+from .options import MEGA, ServeOptions
+from .requests import read_infer, require_room
 from .scheduler import BatchLimit, Job, Scheduler
-from .signature import InferRequest, answer, answer_bytes, model_inputs, model_outputs
+from .signature import InferRequest, PromptSet, answer, answer_bytes, model_inputs, model_outputs
 from .tensors import Tensor
 from .time_limit import time_limit
 from .worker import Worker
 
 MODEL_VERSION = "1"
+_FITTED_KEPT = 16
 _BATCH_PIXELS = 64 * MEGA  # logits of the original size that one decoder call may make: 256 MB
 
 
@@ -38,6 +43,9 @@ class Service:
         self.metrics = Metrics()
         self._in_flight = 0
         self._draining = False
+        self.held = Budget(options.max_held_mb * MEGA)
+        self._decoders = Decoders(self.sizes.image_size, options)
+        self._fitting: OrderedDict[bytes, asyncio.Task[FittedImage]] = OrderedDict()
         cache = EmbeddingCache(max_bytes=options.cache_mb * MEGA, entry_bytes=_encoded_bytes(self.bundle))
         self.scheduler = Scheduler(cache, BatchLimit(options.max_batch, _BATCH_PIXELS))
         self._workers = [
@@ -47,6 +55,7 @@ class Service:
             worker.start()
         self.metrics.watch("cached_images", "Encoded images kept", lambda: len(cache))
         self.metrics.watch("cached_bytes", "What they take", lambda: len(cache) * cache.entry_bytes)
+        self.metrics.watch("held_bytes", "What is held for clients: bodies, masks, answers", lambda: self.held.used)
         self.metrics.watch("queued_requests", "Inference requests no worker has taken yet", lambda: len(self.scheduler))
 
     @property
@@ -85,9 +94,21 @@ class Service:
             )
 
     @contextmanager
-    def admitted(self, protocol: str) -> Iterator[None]:
-        """Around all that is done for one inference request: counts it, or refuses it if there are too many."""
+    def counted(self, protocol: str) -> Iterator[Holding]:
+        """Around all that is done for one inference request, from before its body is there: counts how it ended."""
         outcome = "ok"
+        try:
+            with Holding(self.held) as holding:
+                yield holding
+        except BaseException as e:
+            outcome = "cancelled" if isinstance(e, asyncio.CancelledError) else reason_of(e).value
+            raise
+        finally:
+            self.metrics.requests.labels(protocol, outcome).inc()
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Around what is done for one once its body is there: refuses it if there are too many."""
         self._in_flight += 1
         self.metrics.in_flight.set(self._in_flight)
         try:
@@ -97,24 +118,22 @@ class Service:
                     reason=Reason.BUSY,
                 )
             yield
-        except BaseException as e:
-            outcome = "cancelled" if isinstance(e, asyncio.CancelledError) else reason_of(e).value
-            raise
         finally:
             self._in_flight -= 1
             self.metrics.in_flight.set(self._in_flight)
-            self.metrics.requests.labels(protocol, outcome).inc()
 
-    async def infer(self, request: InferRequest) -> list[Tensor]:
-        """Answer one request.
+    async def infer(self, request: InferRequest, holding: Holding) -> list[Tensor]:
+        """Answer one request; what the answer takes is counted in `holding`.
 
         Raises:
             SamHqError: the request is malformed, too big, or was not answered in time.
         """
         start = time.monotonic()
-        job = await off_loop(request.nbytes, lambda: self._job(request, start + self.options.timeout_s))
-        self.scheduler.submit(job)
-        with time_limit(job.deadline - time.monotonic(), f"not answered within {self.options.timeout_s:g} s"):
+        with time_limit(self.options.timeout_s, f"not answered within {self.options.timeout_s:g} s"):
+            prompts, source = await off_loop(request.nbytes, lambda: read_infer(request, self.sizes, self.options))
+            job = await self._job(prompts, source, start + self.options.timeout_s)
+            holding.take(require_room(request, prompts, job.original_hw, self.sizes, self.options))
+            self.scheduler.submit(job)
             result = await asyncio.wrap_future(job.future)
         tensors = await off_loop(answer_bytes(result, request.outputs), lambda: answer(result, request.outputs))
         self.metrics.request_seconds.observe(time.monotonic() - start)
@@ -130,10 +149,33 @@ class Service:
         self.scheduler.close()
         for worker in self._workers:
             worker.join()
+        self._decoders.close()
 
-    def _job(self, request: InferRequest, deadline: float) -> Job:
-        prompts, image = read_infer(request, self.sizes, self.options)
-        return Job(image, prompts, deadline)
+    async def _job(self, prompts: PromptSet, source: ImageSource, deadline: float) -> Job:
+        encoded = self.scheduler.encoded(source.key)
+        image = None if encoded else await self._fit(source, deadline)
+        return Job(source.key, image, encoded, prompts, deadline)
+
+    async def _fit(self, source: ImageSource, deadline: float) -> FittedImage:
+        """The image, resized for the model: once for all requests that ask for it at a time."""
+        task = self._fitting.get(source.key)
+        if task is None:
+            task = self._fitting[source.key] = asyncio.create_task(self._fit_now(source, deadline))
+            task.add_done_callback(lambda done: self._forget(source.key, done))
+        return await asyncio.shield(task)
+
+    async def _fit_now(self, source: ImageSource, deadline: float) -> FittedImage:
+        if isinstance(source.content, bytes):
+            return await self._decoders.fit(source.content, deadline)
+        size = source.content.nbytes
+        return await off_loop(size, lambda: fitted(source.content, self.sizes.image_size, self.options))
+
+    def _forget(self, key: bytes, task: asyncio.Task[FittedImage]) -> None:
+        """The last few stay until they are encoded; errors do not."""
+        if task.cancelled() or task.exception() is not None:
+            self._fitting.pop(key, None)
+        while len(self._fitting) > _FITTED_KEPT and next(iter(self._fitting.values())).done():
+            self._fitting.popitem(last=False)
 
 
 def _predictor(bundle: Bundle, options: ServeOptions) -> Predictor:

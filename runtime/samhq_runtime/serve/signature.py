@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..contract import Array, ModelSizes
+from ..contract import NUM_SAM_TOKENS, Array, ModelSizes
 from ..frames.image_files import encode_png
 from ..frames.prompts import encode_prompts
 from ..masks.rle import encode_rle
@@ -16,6 +17,8 @@ from .errors import Reason, RequestError
 from .tensors import BYTES, Tensor, bytes_array
 
 NUMBERS = ("FP32", "FP64", "FP16", "INT64", "INT32", "INT16", "UINT8")  # accepted where metadata say FP32
+
+MAX_NAMES = 32  # inputs, outputs, or parameters
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,15 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class InferRequest:
-    """One request, whatever protocol brought it. `outputs` are the names asked for; none means the default ones."""
+    """One request, whatever protocol brought it.
+
+    `outputs` are the names asked for; none means the default ones. Those in `as_json` go back as text.
+    """
 
     inputs: Mapping[str, Tensor]
     outputs: Sequence[str]
     parameters: Mapping[str, Any]
+    as_json: Sequence[str] = ()
 
     @property
     def nbytes(self) -> int:
@@ -41,13 +48,21 @@ class InferRequest:
         return sum(tensor.nbytes for tensor in self.inputs.values())
 
 
-def infer_request(inputs: Sequence[Tensor], outputs: Sequence[str], parameters: Mapping[str, Any]) -> InferRequest:
+def infer_request(
+    inputs: Sequence[Tensor], outputs: Sequence[str], parameters: Mapping[str, Any], as_json: Sequence[str] = ()
+) -> InferRequest:
     """RequestError if an input or output is named twice."""
     for names in ([tensor.name for tensor in inputs], outputs):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
-            raise RequestError(f"named more than once: {', '.join(twice)}")
-    return InferRequest({tensor.name: tensor for tensor in inputs}, outputs, parameters)
+            raise RequestError(f"named more than once: {', '.join(twice[:MAX_NAMES])}")
+    return InferRequest({tensor.name: tensor for tensor in inputs}, outputs, parameters, as_json)
+
+
+def require_few(kind: str, count: int) -> None:
+    """RequestError for more inputs, outputs or parameters than any request needs, before they are looked at."""
+    if count > MAX_NAMES:
+        raise RequestError(f"{kind}: got {count}, expected at most {MAX_NAMES}")
 
 
 @dataclass(frozen=True)
@@ -134,7 +149,7 @@ def require_inputs(request: InferRequest) -> None:
     known = (IMAGE_BYTES.name, IMAGE.name, *_PROMPTS)
     unknown = [name for name in request.inputs if name not in known]
     if unknown:
-        raise RequestError(f"unknown input {', '.join(unknown)}; expected {', '.join(known)}")
+        raise RequestError(f"unknown input {', '.join(unknown[:MAX_NAMES])}; expected {', '.join(known)}")
     if (IMAGE_BYTES.name in request.inputs) == (IMAGE.name in request.inputs):
         raise RequestError(f"expected exactly one of {IMAGE_BYTES.name} (an image file) and {IMAGE.name} (its pixels)")
     for name, tensor in request.inputs.items():
@@ -146,21 +161,36 @@ def require_inputs(request: InferRequest) -> None:
         raise RequestError(f"unknown output {', '.join(unknown)}; expected {', '.join(_ENCODERS)}")
 
 
-def read_prompts(request: InferRequest, sizes: ModelSizes, *, max_prompts: int) -> PromptSet:
+def read_prompts(request: InferRequest, sizes: ModelSizes, *, max_prompts: int, max_points: int) -> PromptSet:
     """The request's prompts, validated; PromptError or RequestError says what is wrong with them."""
     given = {name: request.inputs[name].data for name in _PROMPTS if name in request.inputs}
+    _require_sizes(given, max_prompts=max_prompts, max_points=max_points)
     prompts = encode_prompts(  # for its checks alone, so the frame does not matter
         **given,
         original_hw=(sizes.image_size, sizes.image_size),
         image_size=sizes.image_size,
         low_res_size=sizes.low_res_size,
     )
-    if len(prompts) > max_prompts:
-        raise RequestError(
-            f"got {len(prompts)} prompts, expected at most {max_prompts} a request", reason=Reason.TOO_LARGE
-        )
     arrays = {name: _batched(array, _PROMPTS[name], len(prompts)) for name, array in given.items()}
     return PromptSet(arrays, _options(request.parameters))
+
+
+def masks_per_prompt(prompts: PromptSet, sizes: ModelSizes) -> int:
+    """K."""
+    return 1 if sizes.has_hq or not prompts.options["multimask_output"] else NUM_SAM_TOKENS - 1
+
+
+def _require_sizes(given: Mapping[str, Array], *, max_prompts: int, max_points: int) -> None:
+    """Before anything is made of them."""
+    most = max((len(array) for name, array in given.items() if array.ndim == _PROMPTS[name]), default=1)
+    if most > max_prompts:
+        raise RequestError(f"got {most} prompts, expected at most {max_prompts} a request", reason=Reason.TOO_LARGE)
+    coords = given.get("point_coords")
+    if coords is not None and coords.ndim > 1 and coords.shape[-2] > max_points:
+        raise RequestError(
+            f"point_coords: got {coords.shape[-2]} points in a prompt, expected at most {max_points}",
+            reason=Reason.TOO_LARGE,
+        )
 
 
 def join(prompts: Sequence[PromptSet]) -> PromptSet:

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ DATATYPES: dict[str, str] = {
     "FP64": "float64",
 }
 _DATATYPE_OF = {numpy_name: datatype for datatype, numpy_name in DATATYPES.items()}
+_MAX_RANK = 8
+_MAX_SIZE = 2**31 - 1
+_MAX_ELEMENTS = 4096  # of BYTES: an image, or compressed masks
 _KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}  # kinds of values that a kind of datatype accepts
 
 
@@ -64,7 +68,8 @@ def tensor_from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes |
     """
     count = _count(name, datatype, shape)
     if datatype == BYTES:
-        return Tensor(name, _reshape(name, bytes_array(list(_split(name, memoryview(raw)))), shape))
+        elements = list(islice(_split(name, memoryview(raw)), count + 1))  # one more shows that there are too many
+        return Tensor(name, _reshape(name, bytes_array(elements), shape))
     dtype = np.dtype(DATATYPES[datatype]).newbyteorder("<")
     if len(raw) != count * dtype.itemsize:
         raise RequestError(
@@ -106,9 +111,14 @@ def raw_of(tensor: Tensor) -> bytes:
 def _count(name: str, datatype: str, shape: Sequence[int]) -> int:
     if datatype != BYTES and datatype not in DATATYPES:
         raise RequestError(f"{name}: unknown datatype {datatype!r}; expected one of {BYTES}, {', '.join(DATATYPES)}")
-    if any(size < 0 for size in shape):
-        raise RequestError(f"{name}: got shape {list(shape)}, expected no negative size")
-    return math.prod(shape)
+    if len(shape) > _MAX_RANK:
+        raise RequestError(f"{name}: got {len(shape)} dimensions, expected at most {_MAX_RANK}")
+    if any(not 0 <= size <= _MAX_SIZE for size in shape):
+        raise RequestError(f"{name}: got shape {list(shape)}, expected sizes of 0 to {_MAX_SIZE}")
+    count = math.prod(shape)
+    if datatype == BYTES and count > _MAX_ELEMENTS:
+        raise RequestError(f"{name}: got {count} elements of BYTES, expected at most {_MAX_ELEMENTS}")
+    return count
 
 
 def _split(name: str, raw: memoryview) -> Iterator[bytes]:

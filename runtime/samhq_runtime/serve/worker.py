@@ -29,19 +29,30 @@ class Worker(threading.Thread):
         while (batch := self._scheduler.take()) is not None:
             jobs = [job for job in batch.jobs if job.future.set_running_or_notify_cancel()]
             try:
-                self._serve(batch, jobs)
+                encoded = batch.encoded or self._encode(batch)
             except Exception as error:
-                for job in jobs:
-                    if not job.future.done():
-                        job.future.set_exception(error)
+                _fail(jobs, error)
+            else:
+                self._serve(encoded, jobs)
         self._predictor.close()
 
-    def _serve(self, batch: Batch, jobs: list[Job]) -> None:
-        self._predictor.set_encoded(batch.encoded or self._encode(batch))
+    def _serve(self, encoded: EncodedImage, jobs: list[Job]) -> None:
+        """Answer the jobs together; if that fails, each alone: a bad one fails none of its neighbours."""
+        self._predictor.set_encoded(encoded)
+        try:
+            self._answer(jobs)
+        except Exception as error:
+            if len(jobs) == 1:
+                _fail(jobs, error)
+            else:
+                for job in jobs:
+                    self._serve(encoded, [job])
+
+    def _answer(self, jobs: list[Job]) -> None:
         if not jobs:  # all cancelled meanwhile; the image is in the cache for whoever asks again
             return
         start = time.perf_counter()
-        result = self._predict(join([job.prompts for job in jobs]), batch.image.pixels)
+        result = self._predict(join([job.prompts for job in jobs]), jobs[0].pixels)
         self._metrics.decoded(sum(len(job.prompts) for job in jobs), time.perf_counter() - start)
         for job, part in zip(jobs, _split(result, [job.prompts for job in jobs]), strict=True):
             job.future.set_result(part)
@@ -50,7 +61,7 @@ class Worker(threading.Thread):
         encoded = None
         start = time.perf_counter()
         try:
-            encoded = self._predictor.encode(batch.image.read())
+            encoded = self._predictor.encode_fitted(batch.image.pixels, batch.image.original_hw)
         finally:
             self._scheduler.finish_encoding(batch, encoded)
         self._metrics.encoded(time.perf_counter() - start)
@@ -68,6 +79,11 @@ class Worker(threading.Thread):
     def _call(self, prompts: PromptSet, rows: slice) -> tuple[Array, Array, Array]:
         arguments: dict[str, Any] = {name: array[rows] for name, array in prompts.arrays.items()}
         return self._predictor.predict(**arguments, **prompts.options)
+
+
+def _fail(jobs: list[Job], error: Exception) -> None:
+    for job in jobs:
+        job.future.set_exception(error)
 
 
 def _split(result: Segmentation, prompts: list[PromptSet]) -> Iterator[Segmentation]:

@@ -16,8 +16,9 @@ from ..errors import BackendUnavailable, SamHqError
 from ..manifest import read_manifest
 from ..predictor import Predictor
 from ..serve.errors import Reason, reason_of
+from ..serve.images import fitted
 from ..serve.options import ServeOptions
-from ..serve.requests import read_infer
+from ..serve.requests import read_infer, require_room
 from ..serve.signature import InferRequest, Segmentation, answer, infer_request
 from ..serve.tensors import Tensor
 
@@ -50,8 +51,11 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor(tensor.name, tensor.data) for tensor in tensors])
 
     def _segment(self, request: InferRequest) -> Segmentation:
-        prompts, image = read_infer(request, self._predictor.bundle.manifest.sizes, _OPTIONS)
-        self._predictor.set_image(image.read())
+        sizes = self._predictor.bundle.manifest.sizes
+        prompts, source = read_infer(request, sizes, _OPTIONS)
+        image = fitted(source.content, sizes.image_size, _OPTIONS)
+        require_room(request, prompts, image.original_hw, sizes, _OPTIONS)
+        self._predictor.set_encoded(self._predictor.encode_fitted(image.pixels, image.original_hw))
         arguments: dict[str, Any] = dict(prompts.arrays)
         return Segmentation(*self._predictor.predict(**arguments, **prompts.options))
 

@@ -12,7 +12,7 @@ import pytest
 from samhq_runtime.predictor import EncodedImage
 from samhq_runtime.serve.embedding_cache import EmbeddingCache
 from samhq_runtime.serve.errors import Reason, RequestError
-from samhq_runtime.serve.images import ImageSource
+from samhq_runtime.serve.images import FittedImage
 from samhq_runtime.serve.scheduler import Batch, BatchLimit, Job, Scheduler
 from samhq_runtime.serve.signature import PromptSet
 
@@ -29,8 +29,8 @@ def job(key: str, *, boxes: int = 1, points: int = 0, pixels: int = 1, left: flo
     arrays = {"box": np.zeros((boxes, 4))}
     if points:
         arrays["point_coords"] = np.zeros((boxes, points, 2))
-    source = ImageSource(key.encode(), pixels, lambda: np.zeros((1, 1, 3), np.uint8))
-    return Job(source, PromptSet(arrays, {**OPTIONS, **options}), time.monotonic() + left)
+    image = FittedImage(np.zeros((1, 1, 3), np.uint8), (1, pixels))
+    return Job(key.encode(), image, None, PromptSet(arrays, {**OPTIONS, **options}), time.monotonic() + left)
 
 
 def take(queue: Scheduler) -> Batch:

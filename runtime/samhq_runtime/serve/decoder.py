@@ -1,0 +1,71 @@
+"""A process that decodes image files for the server, so that a file that takes too long, or too much, ends with it.
+
+Over a socket: image files in, `answer_of` back. It ends with the server, at the other end of the socket.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from ..errors import ImageError
+from .errors import Reason, RequestError, message_of
+from .images import FittedImage, fitted
+from .options import MEGA, ServeOptions
+
+_HEAD = struct.Struct("<4I")  # height and width of the image, and of the pixels after it
+_BASE_BYTES = 700 * MEGA  # addresses of the interpreter and its libraries
+_BYTES_PER_PIXEL = 40  # while a progressive file is decoded, turned and copied
+LIMITS = ("max_image_mp", "max_image_side", "max_aspect")
+
+
+def answer_of(content: bytes, image_size: int, limits: ServeOptions) -> bytes:
+    """What `read_answer` reads."""
+    try:
+        image = fitted(content, image_size, limits)
+    except (ImageError, RequestError) as e:
+        reason = e.reason if isinstance(e, RequestError) else Reason.INVALID
+        return json.dumps([reason.value, message_of(e)]).encode()
+    except MemoryError:
+        return json.dumps([Reason.TOO_LARGE.value, "image: needs more memory than an image file may"]).encode()
+    return _HEAD.pack(*image.original_hw, *image.pixels.shape[:2]) + image.pixels.tobytes()
+
+
+def read_answer(answer: bytes) -> FittedImage:
+    """The image of an `answer_of`; the error it stands for is raised."""
+    if answer.startswith(b"["):
+        reason, message = json.loads(answer)
+        raise RequestError(message, reason=Reason(reason))
+    height, width, *shape = _HEAD.unpack_from(answer)
+    return FittedImage(np.frombuffer(answer, np.uint8, offset=_HEAD.size).reshape(*shape, 3), (height, width))
+
+
+def main(socket: int, image_size: int, given: Mapping[str, Any]) -> None:
+    limits = ServeOptions(**given)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us
+    _bound_memory(_BASE_BYTES + _BYTES_PER_PIXEL * limits.max_image_mp * MEGA)
+    connection = Connection(socket)
+    while True:
+        try:
+            content = connection.recv_bytes()
+        except EOFError:
+            return
+        connection.send_bytes(answer_of(content, image_size, limits))
+
+
+def _bound_memory(size: int) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY or size < most:
+        resource.setrlimit(resource.RLIMIT_AS, (size, most))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))
