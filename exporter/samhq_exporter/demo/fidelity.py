@@ -13,7 +13,6 @@ from samhq_runtime.bundle import Bundle
 from samhq_runtime.evaluation.metrics import iou
 from samhq_runtime.frames.geometry import preprocess
 from samhq_runtime.frames.prompts import encode_prompts
-from samhq_runtime.masks.box import box_of
 from samhq_runtime.masks.choice import mask_weights
 from samhq_runtime.masks.upscale import upscale
 from samhq_runtime.predictor import Predictor
@@ -54,7 +53,7 @@ def mask_ious(bundle: Bundle, sam: PlainSam, seeds: Iterable[int]) -> dict[str, 
 def _prompts(scene: Scene) -> dict[str, dict[str, Any]]:
     points = np.array([[_inner_pixel(mask)] for mask in scene.masks], np.float32)
     return {
-        "box": {"box": np.array([box_of(mask) for mask in scene.masks])},
+        "box": {"box": scene.boxes},
         "point": {"point_coords": points, "point_labels": np.ones((len(points), 1), np.float32)},
     }
 

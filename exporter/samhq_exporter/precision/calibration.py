@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from samhq_runtime.errors import ConfigError
 from samhq_runtime.frames.image_files import read_image
-from samhq_runtime.masks.box import box_of
 
 from ..scenes.drawing import draw_scene
 from ..scenes.sample import SCENE_SIZE, central_boxes
@@ -71,4 +70,4 @@ def _read(path: Path) -> CalibrationImage:
 
 def _scene(seed: int) -> CalibrationImage:
     scene = draw_scene(seed, SCENE_SIZE)
-    return CalibrationImage(scene.image, np.array([box_of(mask) for mask in scene.masks]))
+    return CalibrationImage(scene.image, scene.boxes)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from samhq_runtime.masks.box import box_of
+
 from .outlines import SHAPES, THIN, Shape
 from .textures import distinct_colour, surface
 
@@ -26,6 +28,11 @@ class Scene:
     image: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     kinds: tuple[str, ...]
+
+    @property
+    def boxes(self) -> NDArray[np.int64]:
+        """(N,4): x0, y0, x1, y1 of each mask."""
+        return np.array([box_of(mask) for mask in self.masks])
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samhq_runtime.masks.box import box_of
-
 from .drawing import draw_scene
 
 SCENE_SEED = 2_000_001  # outside the demo model's training and held-out seeds; its masks are of average quality
@@ -19,13 +17,13 @@ _PREVIEW_SEED = 2_000_002  # the first from there on with a comb, a ring and a s
 def default_scene() -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """A drawn image (H,W,3) and the boxes (B,4) of its objects."""
     scene = draw_scene(SCENE_SEED, SCENE_SIZE)
-    return scene.image, np.array([box_of(mask) for mask in scene.masks])
+    return scene.image, scene.boxes
 
 
 def preview_scene() -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.bool_]]:
     """A drawn image (H,W,3) with thin objects and holes, the boxes (B,4) of its objects, and their masks (B,H,W)."""
     scene = draw_scene(_PREVIEW_SEED, SCENE_SIZE)
-    return scene.image, np.array([box_of(mask) for mask in scene.masks]), scene.masks
+    return scene.image, scene.boxes, scene.masks
 
 
 def central_boxes(image: NDArray[np.uint8]) -> NDArray[Any]:

@@ -15,9 +15,7 @@ import pytest
 import torch
 
 from samhq_exporter.cli import main
-from samhq_exporter.config import ExportConfig
 from samhq_runtime.bundle import Bundle, load_bundle
-from samhq_runtime.errors import ConfigError
 
 # A shell that runs the tests in the background makes its children ignore Ctrl-C.
 COMMAND = (
@@ -132,12 +130,6 @@ def test_usage_errors(argv: list[str], capsys: pytest.CaptureFixture[str]) -> No
     assert "error: " in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("option", [{"precision": "int4"}, {"token_fusion": "concat"}, {"variant": "vit_x"}])
-def test_config_is_validated_at_birth(option: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="choose from"):
-        ExportConfig(**option)  # type: ignore[arg-type]
-
-
 def test_disk_full(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """No file may grow beyond 100 kB, which stops the export at its first graph."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
@@ -205,11 +197,6 @@ def test_ctrl_c_when_the_bundle_is_there(
     assert main(command) == 130
     assert_one_message(capsys.readouterr().err, f"interrupted; the bundle {output} is complete")
     load_bundle(output)
-
-
-def test_default_output_folder() -> None:
-    config = ExportConfig(checkpoint=Path("weights/sam_hq_vit_b.pth"), precision="fp16")
-    assert config.output_folder == Path("samhq-sam_hq_vit_b-fp16")
 
 
 def assert_one_message(err: str, complaint: str) -> None:
