@@ -17,7 +17,7 @@ from samhq_exporter.model import Sam
 from samhq_exporter.onnx_files import save_graph
 from samhq_exporter.passes.quantize import activations_of
 from samhq_exporter.precision.forms import TypedGraph, type_graph
-from samhq_exporter.precision.measured import quantizable_nodes
+from samhq_exporter.precision.measuring import quantizable_nodes
 from samhq_exporter.precision.policy import TABLE, policy_of
 from samhq_exporter.precision.typed import traced
 from samhq_exporter.tracing.modules import graphs_of, model_sizes

@@ -22,7 +22,7 @@ from ..weights.released import RELEASES
 
 if TYPE_CHECKING:
     from ..pipeline import ExportResult
-    from ..precision.measured import Decision
+    from ..precision.report import Decision
 
 INSTALL_HINT = "pip install 'samhq-export[export,cpu]'"
 

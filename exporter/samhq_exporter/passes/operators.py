@@ -5,3 +5,6 @@ MOVES = frozenset(
     | {"Squeeze", "Transpose", "Unsqueeze"}
 )
 """They hand values on and compute none."""
+
+PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
+"""Their results are sums of products."""

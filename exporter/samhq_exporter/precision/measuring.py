@@ -11,14 +11,16 @@ from pathlib import Path
 import onnx_ir as ir
 
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, ModelSizes
+from samhq_runtime.errors import GraphError
 from samhq_runtime.frames.geometry import preprocess
 
 from ..architecture import PIXEL_MEAN, PIXEL_STD
-from ..passes.quantize import NUMBERS, activations_of
+from ..passes.matching import matches_any
+from ..passes.quantize import NUMBERS, activations_of, weight_of
 from ..scenes.sample_prompts import prompt_feeds
 from .calibration import CalibrationImage
 from .clipping import activation_scale
-from .measured import SAFETY, float16_islands, quantizable_nodes, require_half_io
+from .islands import SAFETY, float16_islands, require_half_io
 from .options import PrecisionOptions
 from .policy import TABLE, PrecisionPolicy
 from .ranges import RangeRecorder
@@ -67,6 +69,25 @@ def measure(models: Mapping[str, ir.Model], sizes: ModelSizes, folder: Path, opt
         largest = {IMAGE_ENCODER: encode.largest, MASK_DECODER: decode.largest}
     layers = {str(node.name): tuple(scales[str(v.name)] for v in activations_of(node)) for node in nodes}
     return Ranges(largest, layers, {"images": len(images), "source": options.calibration.source})
+
+
+def quantizable_nodes(model: ir.Model, fragment: str, keep_fp32: tuple[str, ...]) -> list[ir.Node]:
+    """The products whose name has `fragment` and that are quantized, less those the user keeps in float32.
+
+    All with a constant weight. Those of attention stay: fused kernels never write their scores to memory, which gains
+    more than int8 would, and most values of a softmax lie below one int8 step.
+
+    Raises:
+        GraphError: there is none: a stale policy, or all of them are kept in float32.
+    """
+    found = [node for node in model.graph if fragment in (node.name or "") and weight_of(node) is not None]
+    nodes = [node for node in found if not matches_any(node, keep_fp32)]
+    if not nodes:
+        raise GraphError(
+            f"{model.graph.name}: no layer to quantize among {len(found)} MatMul nodes named *{fragment}*; "
+            "keep fewer in float32, or export with another --precision"
+        )
+    return nodes
 
 
 def completed(policy: PrecisionPolicy, model: ir.Model, ranges: Ranges, options: PrecisionOptions) -> PrecisionPolicy:

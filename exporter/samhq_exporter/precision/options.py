@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .calibration import CalibrationSet
-from .measured import Decision
+from .report import Decision
 
 Report = Callable[[Iterable[Decision]], None]
 

@@ -18,10 +18,10 @@ from ..steps import Step
 from ..tracing.modules import Graph
 from ..tracing.trace import trace
 from .forms import TypedGraph, type_graph
-from .measured import decisions
 from .measuring import completed, measure
 from .options import PrecisionOptions
 from .policy import TABLE, PrecisionPolicy, policy_of
+from .report import decisions
 
 
 def typed_graphs(

@@ -1,4 +1,4 @@
-"""The quantizing pass and the rules that choose its scales, on graphs of a few nodes and on drawn values."""
+"""The quantizing pass on graphs of a few nodes, and which products are quantized."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from samhq_exporter.passes.quantize import NUMBERS, quantization_of, quantize, quantized_weight
-from samhq_exporter.precision.clipping import CLIPPING, activation_scale
-from samhq_exporter.precision.measured import quantizable_nodes
+from samhq_exporter.passes.quantize import quantization_of, quantize, quantized_weight
+from samhq_exporter.precision.measuring import quantizable_nodes
 from samhq_runtime.errors import GraphError
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.normal(size=(32, 8)).astype(np.float32) * np.logspace(-3, 2, 8, dtype=np.float32)
-INT8 = NUMBERS["int8"]
 X = RNG.normal(size=(16, 32)).astype(np.float32)
 
 
@@ -152,34 +150,3 @@ def test_which_layers(fragment: str, keep: tuple[str, ...], expected: list[str])
 def test_nothing_to_quantize(fragment: str, keep: tuple[str, ...]) -> None:
     with pytest.raises(GraphError, match="no layer to quantize"):
         quantizable_nodes(linear_model(), fragment, keep)
-
-
-def laplace() -> np.ndarray:
-    magnitudes = np.abs(np.random.default_rng(1).laplace(size=50_000)).astype(np.float32)
-    magnitudes[0] = 60.0  # one outlier, five times larger than the rest
-    return magnitudes
-
-
-@pytest.mark.parametrize("rule", CLIPPING)
-def test_scales(rule: str) -> None:
-    magnitudes = laplace()
-    scale = activation_scale(magnitudes, 60.0, rule, INT8)
-    assert 0.02 * 60 / 127 < scale <= np.float32(60 / 127)
-    if rule == "minmax":
-        assert scale == pytest.approx(60 / 127)
-    else:
-        assert scale < 0.9 * 60 / 127  # the outlier is clipped
-
-
-def test_mse_is_the_best_of_all_by_its_own_measure() -> None:
-    def error(scale: float) -> float:
-        return float(np.mean((magnitudes - np.minimum(np.round(magnitudes / scale), 127) * scale) ** 2))
-
-    magnitudes = laplace()
-    errors = {rule: error(activation_scale(magnitudes, 60.0, rule, INT8)) for rule in CLIPPING}
-    assert min(errors, key=errors.__getitem__) == "mse"
-
-
-@pytest.mark.parametrize("rule", CLIPPING)
-def test_an_activation_that_is_always_zero(rule: str) -> None:
-    assert activation_scale(np.zeros(10, np.float32), 0.0, rule, INT8) > 0
