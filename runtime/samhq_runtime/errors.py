@@ -62,6 +62,11 @@ class BenchmarkError(SamHqError):
     """A measurement that cannot be made, or results that cannot be compared or are worse than allowed."""
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of another library's message; its type if it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 @contextmanager
 def interrupted(outcome: str) -> Iterator[None]:
     """Ctrl-C inside -> the message says `outcome`, what of the results is there."""

@@ -1,4 +1,4 @@
-"""Parity as a gate: the written graphs under ONNX Runtime against the PyTorch model, on a seeded image and prompts."""
+"""How close the written graphs are, under ONNX Runtime, to the PyTorch model, on the same image and prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.bundle.reference import PROMPTS, RecordedPrompts, Reference, sample, save_reference
-from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, NUM_SAM_TOKENS
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, NUM_SAM_TOKENS, Array
 from samhq_runtime.errors import ParityError
 from samhq_runtime.frames.geometry import preprocess
 from samhq_runtime.parity import (
@@ -30,7 +30,6 @@ from samhq_runtime.session import open_session
 from ..model import PlainSam
 from ..scenes.sample_prompts import prompt_feeds
 
-Array = NDArray[Any]
 _TIE = 1e-3  # difference of predicted IoU
 
 

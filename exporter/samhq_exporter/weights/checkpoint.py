@@ -17,7 +17,7 @@ from samhq_runtime.files import sha256_of
 from ..architecture import TOKEN_FUSIONS, Architecture, variant_name
 from ..model import PlainSam, Sam
 from ..model.tiny_vit import fold_weights
-from .infer import MASK_TOKENS, architecture_of, is_tiny_vit
+from .infer import MASK_TOKENS, NOT_A_MODEL, architecture_of, is_tiny_vit
 from .input_size import resize_state, resized
 from .stored import read_weights
 
@@ -121,7 +121,7 @@ def infer_architecture(state: Mapping[str, Tensor], path: Path) -> Architecture:
     """Read every size off the shapes of an official-format state dict."""
     try:
         return architecture_of(state)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as e:
+    except NOT_A_MODEL as e:
         raise CheckpointError(
             f"{path.name}: not a SAM or SAM-HQ checkpoint (its tensors do not describe one: {e}); "
             "expected the names and shapes of sam_hq_vit_b, vit_l, vit_h or vit_tiny"

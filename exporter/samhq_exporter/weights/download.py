@@ -21,7 +21,7 @@ from huggingface_hub import (
 from huggingface_hub.file_download import HfFileMetadata, http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
-from samhq_runtime.errors import DownloadError
+from samhq_runtime.errors import DownloadError, reason_of
 from samhq_runtime.files import sha256_of
 
 from .released import Release
@@ -39,10 +39,9 @@ def fetch(release: Release) -> Path:
     except DownloadError:
         raise
     except Exception as e:  # which HTTP library lies below, hence what it raises, depends on the version
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise DownloadError(
-            f"{release.file} of {release.repository} cannot be downloaded ({reason}); try again (what has come is "
-            "kept, and the download goes on from there), or get the file in another way and give its path as "
+            f"{release.file} of {release.repository} cannot be downloaded ({reason_of(e)}); try again (what has come "
+            "is kept, and the download goes on from there), or get the file in another way and give its path as "
             "--checkpoint"
         ) from e
     _require_pinned(path, release)

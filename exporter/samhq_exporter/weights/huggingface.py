@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from samhq_runtime.errors import CheckpointError
+from samhq_runtime.errors import CheckpointError, reason_of
 
 from .huggingface_config import check_config, decoder_norm_eps
 
@@ -197,7 +197,6 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, RuntimeError, ValueError, KeyError, safetensors.SafetensorError) as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise CheckpointError(
-            f"{file.name}: cannot be read as safetensors ({reason}); it may be truncated, download it again"
+            f"{file.name}: cannot be read as safetensors ({reason_of(e)}); it may be truncated, download it again"
         ) from e

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from samhq_runtime.errors import CheckpointError
 
-from .infer import architecture_of
+from .infer import NOT_A_MODEL, architecture_of
 
 MODEL_TYPES = ("sam_hq", "sam")
 
@@ -70,7 +70,7 @@ def check_config(config: Mapping[str, Any], state: Mapping[str, Tensor], path: P
     _require(config, FIXED, FIXED, "but only that value can be exported", path)
     try:
         held = _sizes_of(state, hq=model_type == "sam_hq")
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as e:
+    except NOT_A_MODEL as e:
         raise CheckpointError(
             f"{path.name}: its tensors do not make a {model_type} model ({e}); expected every tensor that "
             "save_pretrained writes, download it again"

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..architecture import VARIANTS, Architecture
 
 MASK_TOKENS = "mask_decoder.mask_tokens.weight"
+NOT_A_MODEL = (KeyError, IndexError, ValueError, ZeroDivisionError)  # what reading sizes off other tensors may raise
 _TINY_VIT = "image_encoder.patch_embed.seq.0.c.weight"
 
 
@@ -18,7 +19,7 @@ def is_tiny_vit(state: Mapping[str, Tensor]) -> bool:
 
 
 def architecture_of(state: Mapping[str, Tensor]) -> Architecture:
-    """KeyError, IndexError, ValueError or ZeroDivisionError if the tensors do not describe a model."""
+    """The sizes of the model; one of `NOT_A_MODEL` is raised if the tensors do not describe one."""
     if is_tiny_vit(state):  # one released size, and no shape shows its grid
         return VARIANTS["vit_tiny"]
     patch = state["image_encoder.patch_embed.proj.weight"].shape  # (D, 3, P, P)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from samhq_runtime.errors import CheckpointError
+from samhq_runtime.errors import CheckpointError, reason_of
 
 from ..architecture import Architecture
 from .huggingface import has_huggingface_names, is_huggingface, read_huggingface
@@ -77,9 +77,8 @@ def _content(path: Path) -> tuple[object, Mapping[str, str]]:
             "expected a state dict saved with torch.save or safetensors"
         ) from e
     except Exception as e:  # torch's unpickler lets any exception out of a damaged file
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise CheckpointError(
-            f"{path.name}: cannot be read as a checkpoint ({reason}); it may be truncated, download it again"
+            f"{path.name}: cannot be read as a checkpoint ({reason_of(e)}); it may be truncated, download it again"
         ) from e
 
 

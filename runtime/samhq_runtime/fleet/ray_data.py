@@ -11,7 +11,7 @@ from typing import Any
 import ray
 import ray.data
 
-from ..errors import BackendUnavailable, ConfigError
+from ..errors import BackendUnavailable, ConfigError, reason_of
 from .jobs import ImageJob
 from .segmenter import FleetOptions, Segmenter
 
@@ -80,7 +80,7 @@ def _connect(address: str, *, needed_cpus: float) -> None:
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as e:
-        raise BackendUnavailable(f"--ray {address}: no Ray cluster there ({str(e).splitlines()[0]})") from e
+        raise BackendUnavailable(f"--ray {address}: no Ray cluster there ({reason_of(e)})") from e
     ray.data.DataContext.get_current().enable_progress_bars = False
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from ..errors import BackendUnavailable, ConfigError
+from ..errors import BackendUnavailable, ConfigError, reason_of
 from ..flags import flag_of
 from .gpu import Gpu, current_gpu
 from .options import EngineOptions
@@ -154,7 +154,7 @@ def load_tensorrt(flavour: Flavour) -> TensorRT:
         raise BackendUnavailable(f"{flavour.product}: module {e.name} is missing; {flavour.install}") from e
     except (ImportError, OSError) as e:
         raise BackendUnavailable(
-            f"{flavour.product} is installed but does not load ({str(e).splitlines()[0]}); "
+            f"{flavour.product} is installed but does not load ({reason_of(e)}); "
             "its libraries must be on the loader's path and of the version of its Python module"
         ) from e
     _require_version(flavour, trt.__version__)

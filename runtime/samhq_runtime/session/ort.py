@@ -12,7 +12,7 @@ import numpy as np
 
 from ..closing import Closing
 from ..contract import Array, GraphSpec, TensorSpec, require_same_io
-from ..errors import BackendUnavailable, BundleError
+from ..errors import BackendUnavailable, BundleError, reason_of
 from .ort_providers import PROVIDERS, device_id_of, options_of, require_known
 from .protocol import ProviderOptions, Tensor, closed
 from .providers import require_chosen
@@ -164,7 +164,7 @@ def _load(path: Path, options: Mapping[str, Mapping[str, str]], *, threads: int)
             return ort.InferenceSession(str(path), session_options)
         return ort.InferenceSession(str(path), session_options, providers=built_in)
     except Exception as e:  # onnxruntime raises classes of its own without a public common base
-        raise BundleError(f"{path.name}: ONNX Runtime cannot load it ({str(e).splitlines()[0]})") from e
+        raise BundleError(f"{path.name}: ONNX Runtime cannot load it ({reason_of(e)})") from e
 
 
 def _plugin_devices(name: str, available: Sequence[str]) -> list[Any]:
@@ -183,7 +183,7 @@ def _plugin_devices(name: str, available: Sequence[str]) -> list[Any]:
         devices = [d for d in ort.get_ep_devices() if d.ep_name == row.execution_provider]
     except Exception as e:  # a library that does not load, or an onnxruntime older than plug-ins
         raise BackendUnavailable(
-            f"provider {name} does not load ({str(e).splitlines()[0]}); run `samhq doctor --provider {name}`"
+            f"provider {name} does not load ({reason_of(e)}); run `samhq doctor --provider {name}`"
         ) from e
     if not devices:
         raise BackendUnavailable(f"provider {name} finds no device here; run `samhq doctor --provider {name}`")
