@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "runtime.fleet": "frames masks predictor serve",
     "runtime.commands": "manifest frames masks nvidia session bundle engine predictor evaluation bench doctor serve "
     "triton fleet",
-    "runtime.cli": "commands",
+    "runtime.cli": "runtime commands",
     "runtime.__main__": "cli",
     "exporter.architecture": "",
     "exporter.steps": "",
@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "exporter.demo": "architecture model scenes weights verification training "
     "runtime.frames runtime.masks runtime.bundle runtime.predictor runtime.evaluation",
     "exporter.commands": "architecture weights precision config pipeline training runtime.nvidia runtime.commands",
-    "exporter.cli": "commands runtime.commands",
+    "exporter.cli": "commands runtime runtime.commands",
     "exporter.__main__": "cli",
 }
 PACKAGES = {"runtime": samhq_runtime, "exporter": samhq_exporter}

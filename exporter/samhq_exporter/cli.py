@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from samhq_runtime import __version__
 from samhq_runtime.commands.running import run_command
 
 from .commands import export, train_hq
@@ -22,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Export a SAM-HQ checkpoint to a verified bundle of two ONNX graphs. "
         "Without --checkpoint the small demo model that comes with the package is exported.",
     )
+    parser.add_argument("--version", action="version", version=f"samhq-export {__version__}")
     export.add_options(parser)
     train_hq.add_command(parser.add_subparsers(metavar="COMMAND", title="other commands"))
     return parser

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
+from . import __version__
 from .commands import bench, doctor, engine, inspect, predict, serve, triton
 from .commands import eval as eval_
+from .commands.options import with_negative_values
 from .commands.running import run_command
 
 INSTALL_HINT = "pip install 'samhq-export[cpu]'"
@@ -15,12 +18,13 @@ COMMANDS = (predict, inspect, engine, bench, serve, triton, eval_, doctor)  # in
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 on success, 1 after an error message, 130 after Ctrl-C."""
-    options = build_parser().parse_args(argv)
+    options = build_parser().parse_args(with_negative_values(sys.argv[1:] if argv is None else argv))
     return run_command(lambda: options.run(options), install_hint=INSTALL_HINT)
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="samhq", description="Segment images with an exported SAM-HQ bundle.")
+    parser.add_argument("--version", action="version", version=f"samhq {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add_command(commands)

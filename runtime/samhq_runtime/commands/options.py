@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from ..session.ort_providers import PROVIDERS
 from ..session.providers import ENGINE_PROVIDERS, OPENVINO
 
@@ -11,8 +14,20 @@ PROVIDER_NAMES = [*_TOGETHER, *_ALONE]
 PROVIDERS_HELP = (
     f"{', '.join(_TOGETHER)}, in order of preference; or one of {', '.join(_ALONE)} (the bundle's TensorRT engines)"
 )
+_NEGATIVE = re.compile(r"-[.\d]")
 
 
 def provider_names(text: str) -> tuple[str, ...]:
     """`cuda,cpu` -> ("cuda", "cpu"); whether they exist is the session's business."""
     return tuple(text.split(","))
+
+
+def with_negative_values(arguments: Sequence[str]) -> list[str]:
+    """`--box -5,10,20,30` as `--box=-5,10,20,30`: argparse takes a value that starts with a minus for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if _NEGATIVE.match(argument) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] = f"{joined[-1]}={argument}"
+        else:
+            joined.append(argument)
+    return joined

@@ -23,6 +23,11 @@ _SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _JPEG_FORMATS = ("JPEG", "MPO")
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose 16-bit grey some versions of Pillow open as 32-bit integers
 _LEVEL = 257  # 65535 / 255
+_ORIENTATION = 0x0112  # EXIF tag
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE",
+    8: "ROTATE_90",
+}  # fmt: skip
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -75,7 +80,9 @@ def _opened(file: Path | BytesIO, name: str, *, trusted: bool = True) -> Iterato
     try:
         with Image.open(file, formats=formats) as image:
             yield image
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+    except MemoryError:
+        raise
+    except Exception as e:  # plug-ins raise whatever a damaged file makes them stumble over
         # Pillow's own words for a file it does not know are the address of an object in memory.
         reason = "of no known format" if isinstance(e, UnidentifiedImageError) else e
         raise ImageError(
@@ -84,16 +91,26 @@ def _opened(file: Path | BytesIO, name: str, *, trusted: bool = True) -> Iterato
 
 
 def _as_rgb(image: PillowImage) -> NDArray[np.uint8]:
-    from PIL import ImageOps
-
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I)
     if not sixteen_bits and image.mode[0] in ("I", "F"):
         raise ImageError(f"pixels of mode {image.mode}: which value is white is not known; save 8 or 16 bits a channel")
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if sixteen_bits:
         grey = ((np.asarray(image).astype(np.uint32) + _LEVEL // 2) // _LEVEL).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
+
+
+def _upright(image: PillowImage) -> PillowImage:
+    """Turned as its EXIF orientation says; of all metadata only that is read, and what cannot be read says nothing."""
+    from PIL import Image
+
+    try:
+        orientation = int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # photos with broken metadata are photos
+        return image
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(Image.Transpose[turn])
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:

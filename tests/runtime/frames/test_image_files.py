@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from samhq_runtime.errors import ImageError
 from samhq_runtime.frames.image_files import decode_image, read_image
@@ -68,3 +69,55 @@ def test_exif_orientation_of_16_bits(tmp_path: Path) -> None:
     exif[0x0112] = 6  # a quarter turn
     image.save(tmp_path / "turned.png", exif=exif)
     assert read_image(tmp_path / "turned.png").shape == (64, 3, 3)
+
+
+def jpeg_with_exif(entry: tuple[int, int, int, bytes], *, orientation: int | None = None) -> bytes:
+    """A picture with EXIF metadata of one odd entry (tag, type, count, value) and, if given, an orientation."""
+    entries = [entry] if orientation is None else [(0x0112, 3, 1, orientation.to_bytes(2, "little") + b"\0\0"), entry]
+    directory = b"".join(
+        tag.to_bytes(2, "little") + kind.to_bytes(2, "little") + count.to_bytes(4, "little") + value
+        for tag, kind, count, value in entries
+    )
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + len(entries).to_bytes(2, "little") + directory + b"\0\0\0\0"
+    buffer = BytesIO()
+    Image.fromarray(RGB).save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+ODD_ENTRIES = {
+    "resolution of an undefined type": (0x011A, 7, 4, b"abcd"),
+    "resolution of no type": (0x011A, 99, 1, b"\0\0\0\0"),
+    "offset beyond the file": (0x011A, 5, 1, b"\xff\xff\xff\x7f"),
+    "orientation as text": (0x0112, 2, 4, b"abc\0"),
+    "orientation out of range": (0x0112, 3, 1, b"\x63\0\0\0"),
+}
+
+
+@pytest.mark.parametrize("entry", ODD_ENTRIES.values(), ids=ODD_ENTRIES)
+def test_a_photo_with_odd_metadata_is_a_photo(entry: tuple[int, int, int, bytes]) -> None:
+    assert decode_image(jpeg_with_exif(entry)).shape == RGB.shape
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_of_metadata_the_orientation_is_read(orientation: int) -> None:
+    """As Pillow's own `exif_transpose`, of a picture whose other metadata that function cannot write again."""
+    encoded = jpeg_with_exif(ODD_ENTRIES["resolution of an undefined type"], orientation=orientation)
+    image = Image.new("RGB", (64, 3))
+    image.paste(Image.open(BytesIO(encoded)))
+    image.getexif()[0x0112] = orientation
+    np.testing.assert_array_equal(decode_image(encoded), np.asarray(ImageOps.exif_transpose(image)))
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError, struct.error, RuntimeError, NotImplementedError, KeyError, ZeroDivisionError]
+)
+def test_whatever_pillow_raises_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def convert(*_: object) -> None:
+        raise error("odd")
+
+    Image.fromarray(RGB).save(tmp_path / "photo.png")
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(ImageError, match=r"photo\.png: cannot be read as an image"):
+        read_image(tmp_path / "photo.png")
