@@ -69,7 +69,7 @@ BENCHMARKS = {
             name="ablation",
             question="which token fusion is best, trained at the demo model's scale?",
             cost="hours",
-            tables={"ablation": "docs/ablation.md"},
+            tables={"ablation": "docs/ablation.md", "ablation curves": "docs/ablation.md"},
             libraries=_TORCH,
         ),
         Benchmark(
@@ -83,7 +83,7 @@ BENCHMARKS = {
             name="demo_training",
             question="how good is the demo model, and another seed's?",
             cost="an hour a seed",
-            tables={"demo": "docs/demo.md", "demo seeds": "docs/demo.md"},
+            tables={"demo": "docs/demo.md", "demo gains": "docs/demo.md", "demo seeds": "docs/demo.md"},
             libraries=_TORCH,
         ),
         Benchmark(

@@ -35,9 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, default=["fp32", "fp16"])
     parser.add_argument("--workers", type=int, default=1, help="processes, one thread each, a seed at a time")
     parser.add_argument("--plot", type=Path, metavar="SVG", help="where the curves go")
-    parser.add_argument("--hq-steps", type=int, default=240)
+    parser.add_argument("--hq-steps", type=int, default=160)
     parser.add_argument("--scenes", type=int, default=500, help="scenes drawn for training")
-    parser.add_argument("--held-out", type=int, default=60, help="scenes drawn for the evaluation")
+    parser.add_argument("--held-out", type=int, default=40, help="scenes drawn for the evaluation")
     parser.add_argument("--curve-every", type=int, default=40, help="steps between the points of the curves")
     parser.add_argument("--curve-scenes", type=int, default=8, help="held-out scenes of which these are")
     parser.add_argument("--batch", type=int, default=2, help="images per step")
@@ -69,8 +69,7 @@ def measure(options: argparse.Namespace, record: Record) -> None:
 
 
 def tables(content: Mapping[str, Any]) -> dict[str, str]:
-    curves = {"ablation curves": curve_table(content["curves"])} if "curves" in content else {}
-    return {"ablation": report(content), **curves}
+    return {"ablation": report(content), "ablation curves": curve_table(content["curves"])}
 
 
 def _setting(options: argparse.Namespace, sam_sha256: str) -> Setting:

@@ -2,8 +2,8 @@
 
     python -m benchmarks demo_training --seeds 1 --work demo_runs --docs
 
-trains another seed from scratch (`python -m samhq_exporter.demo.train`) and keeps its `results.json`. That of the
-shipped file lies beside it, in `samhq_exporter/demo`.
+trains another seed (`python -m samhq_exporter.demo.train`), from scratch or from the SAM of --exact-sam on, and keeps
+its `results.json`. That of the shipped file lies beside it, in `samhq_exporter/demo`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _METRICS = {"mean_iou": "mIoU", "mean_boundary_iou": "boundary IoU"}
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--work", type=Path, required=True, help="folder for the trained models")
+    parser.add_argument("--exact-sam", type=Path, metavar="FILE", help="skip the first stage: its SAM is in this file")
 
 
 def measure(options: argparse.Namespace, record: Record) -> None:
@@ -33,7 +34,8 @@ def measure(options: argparse.Namespace, record: Record) -> None:
     for seed in (seed for seed in options.seeds if str(seed) not in results):
         folder = options.work / f"seed{seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        train.main(["--output", str(folder / "sam_hq_demo.safetensors"), "--seed", str(seed)])
+        more = ["--exact-sam", str(options.exact_sam)] if options.exact_sam else []
+        train.main(["--output", str(folder / "sam_hq_demo.safetensors"), *more, "--seed", str(seed)])
         results[str(seed)] = json.loads((folder / "results.json").read_text())
         record.save()
 
@@ -59,7 +61,19 @@ def tables(content: Mapping[str, Any]) -> dict[str, str]:
         for prompt in first["held_out"]
     ]
     header = ("SAM + HQ", *(f"{metric}, seed {seed}" for metric in _METRICS.values() for seed in runs))
+    metrics = {"iou": "mIoU", "boundary_iou": "boundary IoU"}
+    gains = [
+        (str(seed), prompt, *(_points(run["hq_gain"][prompt][metric]) for metric in metrics))
+        for seed, run in runs.items()
+        for prompt in run["hq_gain"]
+    ]
     return {
+        "demo gains": format_table(("seed", "prompt", *metrics.values()), gains),
         "demo": format_table(("prompt", "output", *_METRICS.values()), rows),
         "demo seeds": format_table(header, spread),
     }
+
+
+def _points(gain: Mapping[str, float]) -> str:
+    """In hundredths, with the 95 % interval."""
+    return f"{100 * gain['mean']:+.1f} ({100 * gain['low']:+.1f} … {100 * gain['high']:+.1f})"

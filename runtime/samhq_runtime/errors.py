@@ -38,6 +38,10 @@ class DatasetError(SamHqError):
     """A dataset to evaluate on that is missing, malformed, or without a single usable object."""
 
 
+class TrainingError(SamHqError):
+    """A training that diverged."""
+
+
 class BundleError(SamHqError):
     """A bundle that is incomplete, damaged, unsafe or of a newer schema."""
 

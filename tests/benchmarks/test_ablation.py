@@ -12,8 +12,10 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.measure import ablation_runs, ablation_statistics
 from samhq_exporter.config import DEMO_CHECKPOINT
-from samhq_exporter.demo.data import draw_samples
+from samhq_exporter.demo.data import Scenes, draw_samples
 from samhq_exporter.demo.evaluate import evaluate, held_out_seeds
+from samhq_exporter.training.hq_stage import fresh_hq, hq_training
+from samhq_exporter.training.optimiser import Schedule
 from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_runtime.bundle import Bundle
 
@@ -78,6 +80,23 @@ def test_starts_of_the_tokens() -> None:
     torch.testing.assert_close(entering["hadamard"], sam_token * (1 + 0.1 * noise))
     for name, value in models["sum"].state_dict().items():
         assert "hq_token" in name or all(torch.equal(sam.state_dict()[name], value) for sam in models.values()), name
+
+
+def test_independent_from_the_start_of_the_sum_is_the_sum() -> None:
+    """SAM's token is a constant: adding it moves the origin of what is learned, and nothing else but weight decay."""
+    frozen = load_checkpoint(DEMO_CHECKPOINT).sam
+    models = [fresh_hq(frozen, fusion, 0) for fusion in ("sum", "independent")]
+    entering = [sam.mask_decoder.hq_token.weight for sam in models]
+    sam_token = models[0].mask_decoder.mask_tokens.weight[:1]
+    with torch.no_grad():
+        entering[1].copy_(sam_token + entering[0])
+    begin = entering[1].detach().clone()
+    source = Scenes(draw_samples(range(2), size=256, workers=1))
+    for _ in hq_training(models, source, Schedule(3, images=1, objects=2, learning_rate=1e-2)).run():
+        pass
+    moved = (entering[1] - begin).abs().max()
+    assert moved > 1e-3
+    torch.testing.assert_close(sam_token + entering[0], entering[1], rtol=0, atol=0.05 * float(moved))
 
 
 def test_finished_seeds_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

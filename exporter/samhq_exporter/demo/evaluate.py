@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ..model import PlainSam, Sam
+from ..model import PlainSam
 from ..training.data import Batch, Sample, collate
-from ..training.evaluate import Metrics, object_scores, output_names, summarise
+from ..training.evaluate import OUTPUTS, Metrics, object_scores, output_names, summarise
 from ..training.prompts import Prompts, boxes, padding, points_in
 
 HELD_OUT_SEED = 1_000_000_000  # training seeds stay below
@@ -35,22 +36,28 @@ def held_out_prompts(samples: Sequence[Sample]) -> Iterator[tuple[Sequence[Sampl
 
 def evaluate(sam: PlainSam, samples: Sequence[Sample]) -> dict[str, dict[str, Metrics]]:
     """Metrics by prompt (`box`, `point`) and output (`sam_and_hq`, `sam_only`, `hq_only`; the second alone of SAM)."""
-    batches = ((batch, prompts) for _, batch, prompts in held_out_prompts(samples))
-    scores = object_scores(sam, batches)
-    return {name: summarise(values, output_names(sam)) for name, values in scores.items()}
+    return {name: summarise(values, output_names(sam)) for name, values in held_out_scores(sam, samples).items()}
 
 
-def gains(sam: Sam, samples: Sequence[Sample]) -> dict[str, dict[str, dict[str, float]]]:
+def held_out_scores(sam: PlainSam, samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """By prompt, the IoU and boundary IoU of every object and output, (M,K,2)."""
+    return object_scores(sam, ((batch, prompts) for _, batch, prompts in held_out_prompts(samples)))
+
+
+def gains(scores: Mapping[str, Tensor], objects: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
     """Of the released output over the SAM mask of the same decoder, by prompt and metric: `mean`, `low`, `high`.
 
     Paired object by object; the 95 % interval is a percentile bootstrap over scenes, whose objects are not independent.
+
+    Args:
+        scores: of a SAM-HQ, as `held_out_scores` gives them.
+        objects: how many each scene has.
     """
-    batches = ((batch, prompts) for _, batch, prompts in held_out_prompts(samples))
-    scene = np.repeat(np.arange(len(samples)), [len(sample.masks) for sample in samples])
-    counts = np.random.default_rng(0).multinomial(len(samples), np.full(len(samples), 1 / len(samples)), _RESAMPLED)
+    scene = np.repeat(np.arange(len(objects)), objects)
+    counts = np.random.default_rng(0).multinomial(len(objects), np.full(len(objects), 1 / len(objects)), _RESAMPLED)
     summary = {}
-    for name, scores in object_scores(sam, batches).items():
-        both, sam_only = (scores[:, output_names(sam).index(output)] for output in ("sam_and_hq", "sam_only"))
+    for name, values in scores.items():
+        both, sam_only = (values[:, list(OUTPUTS).index(output)] for output in ("sam_and_hq", "sam_only"))
         summary[name] = {
             metric: _interval((both - sam_only)[:, column].numpy().astype(float), counts[:, scene])
             for column, metric in enumerate(("iou", "boundary_iou"))

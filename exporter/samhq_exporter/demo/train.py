@@ -22,16 +22,19 @@ from samhq_runtime.files import sha256_of
 from ..architecture import TOKEN_FUSIONS, VARIANTS
 from ..model import PlainSam
 from ..training.data import Sample
+from ..training.evaluate import output_names, summarise
 from ..training.hq_stage import fresh_hq, hq_training
 from ..training.optimiser import Schedule
 from ..training.progress import run_to_end
 from ..training.training import Training
 from ..weights.checkpoint import load_checkpoint, to_official_keys
 from .data import Scenes, draw_samples
-from .evaluate import evaluate, gains, held_out_seeds
+from .evaluate import gains, held_out_scores, held_out_seeds
+from .pictures import write_pictures
 from .sam_stage import fresh_sam, sam_training
 
 _SAVE_EVERY = 50  # steps
+_PICTURED = 4  # held-out scenes
 _ARCH = VARIANTS["demo"]
 
 
@@ -101,9 +104,11 @@ def training_scenes(args: argparse.Namespace, *, coarse: bool = False) -> Scenes
 
 
 def write_results(args: argparse.Namespace, sources: dict[str, Path], cpu_seconds: dict[str, int]) -> None:
-    """Measure the written file, so after rounding to half precision, and write `results.json` beside it."""
+    """Measure the written file, so after rounding to half precision; `results.json` and `held_out.png` go beside it."""
     held_out = _samples(held_out_seeds(args.held_out), args.threads, coarse=False)
     sam = load_checkpoint(args.output).sam_hq
+    scores = held_out_scores(sam, held_out)
+    objects = [len(sample.masks) for sample in held_out]
     results: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in sam.parameters()),
         "file_bytes": args.output.stat().st_size,
@@ -111,18 +116,21 @@ def write_results(args: argparse.Namespace, sources: dict[str, Path], cpu_second
         "options": {key: value for key, value in vars(args).items() if not isinstance(value, Path | None)},
         "sam_sha256": {name: sha256_of(path) for name, path in sources.items()},
         "cpu_seconds": cpu_seconds,
-        "held_out_objects": sum(len(sample.masks) for sample in held_out),
-        "held_out": evaluate(sam, held_out),
-        "hq_gain": gains(sam, held_out),
+        "held_out_objects": sum(objects),
+        "held_out": {name: summarise(values, output_names(sam)) for name, values in scores.items()},
+        "hq_gain": gains(scores, objects),
     }
     text = json.dumps(results, indent=2)
     args.output.with_name("results.json").write_text(text + "\n")
+    write_pictures(sam, held_out[:_PICTURED], args.output.with_name("held_out.png"))
     print(text)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="checkpoint to write; results.json goes beside it")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="checkpoint; results.json, held_out.png go beside it"
+    )
     parser.add_argument("--exact-sam", type=Path, metavar="FILE", help="skip the first stage: its SAM is in this file")
     parser.add_argument("--sam-from", type=Path, metavar="FILE", help="train only HQ, on the SAM of this file")
     numbers = parser.add_argument_group("numbers, with defaults")
@@ -135,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
 _NUMBERS: tuple[tuple[str, int | float, str], ...] = (
     ("--sam-steps", 2400, "steps of SAM on exact masks"),
     ("--coarse-steps", 200, "steps of SAM on coarse masks"),
-    ("--hq-steps", 800, "steps of HQ on exact masks"),
+    ("--hq-steps", 1200, "steps of HQ on exact masks"),
     ("--images", 1500, "scenes drawn for training"),
     ("--held-out", 100, "scenes drawn for the evaluation"),
     ("--batch", 4, "images per step"),

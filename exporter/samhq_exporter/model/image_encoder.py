@@ -127,7 +127,7 @@ class Attention(nn.Module):
         scale, dim = self.head_dim**-0.5, self.dim
         # One product: ONNX Runtime does not fuse int8 products that share a quantized activation.
         weight = torch.cat([self.qkv.weight[:dim] * scale, self.qkv.weight[dim:]])
-        bias = torch.cat([self.qkv.bias[:dim] * scale, torch.zeros(2 * dim)])
+        bias = torch.cat([self.qkv.bias[:dim] * scale, torch.zeros(2 * dim, device=x.device)])
         qkv = F.linear(x, weight, bias).reshape(-1, self.grid, self.grid, 3 * dim)
         return torch.split(split_windows(qkv, grid=self.grid, side=self.side), dim, dim=-1)
 

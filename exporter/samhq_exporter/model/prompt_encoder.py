@@ -55,7 +55,8 @@ class PromptEncoder(nn.Module):
 
     def dense_pe(self) -> Tensor:
         """Positional encoding of the embedding grid's cell centres, (1, G*G, C)."""
-        centres = (torch.arange(self.grid, dtype=torch.float32) + 0.5) / self.grid
+        device = self.pe_layer.positional_encoding_gaussian_matrix.device
+        centres = (torch.arange(self.grid, dtype=torch.float32, device=device) + 0.5) / self.grid
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         return self.pe_layer(torch.stack([x, y], dim=-1)).flatten(0, 1)[None]
 

@@ -62,8 +62,11 @@ def train_hq(config: TrainHqConfig, *, source: Path | None = None, report: Repor
     side = checkpoint.sam.arch.image_size
     training_pairs, held_out = _pairs(config, side, note)
     sam = _start(config, checkpoint).to(compute.device)
-    batch = min(config.batch, len(training_pairs))
-    schedule = Schedule(config.steps, batch, config.objects, config.learning_rate, config.seed)
+    if config.batch > len(training_pairs):
+        raise ConfigError(
+            f"--batch: got {config.batch}, expected at most {len(training_pairs)}, the images to train on"
+        )
+    schedule = Schedule(config.steps, config.batch, config.objects, config.learning_rate, config.seed)
     setting = _setting(config, checkpoint, training_pairs, held_out, compute)
     training = hq_training([sam], training_pairs, schedule, compute=compute, setting=setting)
 
@@ -73,8 +76,7 @@ def train_hq(config: TrainHqConfig, *, source: Path | None = None, report: Repor
             report(training.history[-1])
 
     if not config.state.exists():
-        training.history.append(_measured(0, sam, held_out, compute))
-        report(training.history[-1])
+        measure(training, [])
     run_to_end(
         training,
         config.state,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samhq_runtime.errors import CheckpointError
+from samhq_runtime.errors import CheckpointError, TrainingError
 from samhq_runtime.files import write_whole
 
 from ..model import PlainSam
@@ -60,15 +61,18 @@ class Training:
         self._generator = torch.Generator().manual_seed(schedule.seed)
 
     def run(self) -> Iterator[list[float]]:
-        """The losses of each step that is left; the state is whole whenever one is handed out."""
+        """The losses of each step that is left; the state is whole whenever one is handed out.
+
+        Raises TrainingError when a loss is no finite number.
+        """
         images, objects = self._schedule.images, self._schedule.objects
         while self.step < self._schedule.steps:
             start = time.process_time()
             batch = random_batch(self._source, images=images, objects=objects, rng=self._rng)
             values = []
             for loss, optimiser in zip(self._losses(batch, self._generator), self._optimisers, strict=True):
+                values.append(_finite(loss.item(), self.step + 1))
                 optimiser.step(loss)
-                values.append(loss.item())
             self.step += 1
             self.cpu_seconds += time.process_time() - start
             yield values
@@ -111,6 +115,12 @@ class Training:
                 f"{path}: is of a training that was stopped, with other options ({differ}); give the same options to "
                 "go on, or delete the file to begin anew"
             )
+
+
+def _finite(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
+        raise TrainingError(f"step {step}: the loss is {loss}, the training diverged; lower the learning rate")
+    return loss
 
 
 def _read(path: Path) -> dict[str, Any]:

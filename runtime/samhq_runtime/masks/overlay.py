@@ -71,8 +71,8 @@ def _caption(text: str, width: int) -> NDArray[np.uint8]:
 
 
 def _outer_edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels outside the mask with a direct neighbour in it, or all round the picture inside it."""
-    return _edge(np.pad(~mask, 1))[1:-1, 1:-1] if not mask.all() else _edge(mask)
+    """Pixels outside the mask with a direct neighbour in it."""
+    return _edge(np.pad(~mask, 1, constant_values=True))[1:-1, 1:-1]
 
 
 def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -151,6 +151,8 @@ BAD: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
     "output folder missing": ({"output": "no/tuned.safetensors"}, (), "no such folder"),
     "another fusion": ({}, ("--token-fusion", "sum"), "add --fresh to train new HQ parameters"),
     "a fresh token alone": ({}, ("--fresh", "--train", "token"), "tunes the token of HQ parameters that are trained"),
+    "batch of more than there is": ({}, ("--batch", "6"), "--batch: got 6, expected at most 5, the images to train on"),
+    "a rate at which it diverges": ({}, ("--learning-rate", "1e30"), "the training diverged; lower the learning rate"),
     "no steps": ({}, ("--steps", "0"), "--steps: got 0, expected more than 0"),
     "no device": ({}, ("--device", "abacus"), "got 'abacus', expected cpu, cuda or cuda:N"),
     "no such GPU": ({}, ("--device", "cuda:99"), "--device cuda:99: PyTorch"),

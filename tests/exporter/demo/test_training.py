@@ -54,6 +54,7 @@ def test_three_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = json.loads((tmp_path / "first" / "results.json").read_text())
     assert 0 <= results["held_out"]["box"]["sam_and_hq"]["mean_iou"] <= 1
     assert results["cpu_seconds"].keys() == {"exact", "coarse", "hq"}
+    assert (tmp_path / "first" / "held_out.png").exists()
     gain = results["hq_gain"]["point"]["iou"]
     assert gain["low"] <= gain["mean"] <= gain["high"]
 
