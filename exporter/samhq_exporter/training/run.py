@@ -62,11 +62,7 @@ def train_hq(config: TrainHqConfig, *, source: Path | None = None, report: Repor
     side = checkpoint.sam.arch.image_size
     training_pairs, held_out = _pairs(config, side, note)
     sam = _start(config, checkpoint).to(compute.device)
-    if config.batch > len(training_pairs):
-        raise ConfigError(
-            f"--batch: got {config.batch}, expected at most {len(training_pairs)}, the images to train on"
-        )
-    schedule = Schedule(config.steps, config.batch, config.objects, config.learning_rate, config.seed)
+    schedule = _schedule(config, len(training_pairs))
     setting = _setting(config, checkpoint, training_pairs, held_out, compute)
     training = hq_training([sam], training_pairs, schedule, compute=compute, setting=setting)
 
@@ -87,6 +83,12 @@ def train_hq(config: TrainHqConfig, *, source: Path | None = None, report: Repor
         before_end=lambda: save_tuned(sam, source, config.output),
     )
     return TrainHqResult(config.output, training.history)
+
+
+def _schedule(config: TrainHqConfig, images: int) -> Schedule:
+    if config.batch > images:
+        raise ConfigError(f"--batch: got {config.batch}, expected at most {images}, the images to train on")
+    return Schedule(config.steps, config.batch, config.objects, config.learning_rate, config.seed)
 
 
 def _pairs(config: TrainHqConfig, side: int, note: Note) -> tuple[Pairs, Pairs]:
