@@ -32,9 +32,7 @@ from tests.support.reference import (
 )
 
 FP16_MASK_IOU = 0.99
-# Of what goes on from first answers that differ already, by rounding.
-ROUND_TRIP_IOU = 0.9998
-ROUND_TRIP_SPAN = 0.1  # a single predicted IoU has no range of its own
+ROUND_TRIP_IOU = 0.9998  # the first answers differ already, by rounding
 
 
 def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[np.uint8]]) -> None:
@@ -55,21 +53,13 @@ def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[
                 corrected = prompts_for(image, "points", low_res)
                 expected = official_predictions(reference, {**corrected, "mask_input": expected[2]}, **options)
                 got = predictor.predict(**corrected, mask_input=got[2], return_logits=True, **options)
-                case = f"{case}, then its mask"
-                assert_same_answer(got, expected, case, least=ROUND_TRIP_IOU, least_span=ROUND_TRIP_SPAN)
+                assert_same_answer(got, expected, f"{case}, then its mask", least=ROUND_TRIP_IOU)
 
 
-def assert_same_answer(
-    got: tuple[Any, ...],
-    expected: tuple[Any, ...],
-    case: str,
-    *,
-    least: float = MASK_IOU,
-    least_span: float = 1e-2,
-) -> None:
+def assert_same_answer(got: tuple[Any, ...], expected: tuple[Any, ...], case: str, *, least: float = MASK_IOU) -> None:
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.shape == theirs.shape, case
-        span = max(float(np.ptp(theirs)), least_span)
+        span = max(float(np.ptp(theirs)), 1e-2)
         assert np.abs(ours - theirs).max() <= RELATIVE_ERROR * span, case
     masks, official_masks = got[0] > 0, expected[0] > 0
     differing = int((masks != official_masks).sum())  # one pixel of a small mask costs more than the tolerance
