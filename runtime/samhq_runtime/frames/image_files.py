@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BackendUnavailable, ImageError
+from ..errors import BackendUnavailable, ImageError, SamHqError
 from ..files import write_whole
 from .jpeg import require_scans
 
@@ -80,9 +80,9 @@ def _opened(file: Path | BytesIO, name: str, *, trusted: bool = True) -> Iterato
     try:
         with Image.open(file, formats=formats) as image:
             yield image
-    except MemoryError:
-        raise
     except Exception as e:  # plug-ins raise whatever a damaged file makes them stumble over
+        if isinstance(e, (MemoryError, SamHqError)) and not isinstance(e, ImageError):
+            raise  # it says nothing of the file
         # Pillow's own words for a file it does not know are the address of an object in memory.
         reason = "of no known format" if isinstance(e, UnidentifiedImageError) else e
         raise ImageError(

@@ -30,6 +30,9 @@ class Access:
         self._app, self._options, self._refused = app, options, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":  # a host that starts and stops the application, not a request
+            await self._app(scope, receive, send)
+            return
         app = self._app
         try:
             require_access(Headers(scope=scope), scope["method"], self._options)
