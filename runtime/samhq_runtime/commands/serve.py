@@ -58,8 +58,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     serve.add_argument("--providers", type=provider_names, default=("cpu",), help=f"{PROVIDERS_HELP} (default: cpu)")
     serve.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
     for name, text in _REPEATED.items():
-        option = f"--{name.replace('_', '-')}"
-        serve.add_argument(option, action="append", default=[], metavar=name.split("_")[1].upper(), help=text)
+        metavar = name.split("_")[1].upper()
+        serve.add_argument(flag_of(name), action="append", default=[], metavar=metavar, help=text)
     for field in fields(ServeOptions):
         if field.name in _HELP:
             kind = type(field.default)
