@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .bundle import Bundle, load_bundle
 from .closing import Closing
-from .contract import Array, Float32
+from .contract import NUM_SAM_TOKENS, Array, Float32
 from .errors import ConfigError, PromptError
 from .frames.geometry import fit_image, normalise, require_image
 from .frames.prompts import Prompts, encode_prompts
@@ -117,8 +117,9 @@ class Predictor(Closing):
         """Masks of the current image.
 
         Args:
-            point_coords: (N,2) x, y pixels of the image, or (B,N,2) for B objects at once.
-            point_labels: (N,) or (B,N); 1 lies on the object, 0 does not.
+            point_coords: (N,2) x, y pixels of the image, or (B,N,2) for B objects at once; in a list of objects each
+                may have another N.
+            point_labels: (N,) or (B,N); 1 lies on the object, 0 does not, -1 is padding, which the model attends to.
             box: (4,) x0, y0, x1, y1 pixels, or (B,4).
             mask_input: `low_res_logits` of an earlier prediction, (1,L,L), or (B,1,L,L).
             multimask_output: let the best of SAM's three candidate masks (by predicted IoU) go with the HQ mask,
@@ -130,7 +131,7 @@ class Predictor(Closing):
 
         Returns:
             masks (1,H,W), iou_predictions (1,), low_res_logits (1,L,L); for B objects (B,1,H,W), (B,1), (B,1,L,L).
-            `multimask_output` of a plain SAM: 3 in the place of 1.
+            `multimask_output` of a plain SAM: 3 in the place of 1. B may be 0, of an empty list too.
 
         Raises:
             PromptError: no image set, a prompt that is malformed, not finite or so far from the image that the model
@@ -145,7 +146,8 @@ class Predictor(Closing):
         )
         logits, iou = self._decode(prompts, weights, multimask_output=multimask_output)
         masks = self._upscale(logits, return_logits=return_logits)
-        batched = any(p is not None and np.ndim(p) == n for p, n in ((point_coords, 3), (box, 2), (mask_input, 4)))
+        ranks = ((point_coords, 3), (box, 2), (mask_input, 4))
+        batched = len(prompts) != 1 or any(p is not None and np.ndim(p) == rank for p, rank in ranks)
         return (masks, iou, logits) if batched else (masks[0], iou[0], logits[0])
 
     def close(self) -> None:
@@ -189,10 +191,11 @@ class Predictor(Closing):
 
     def _decode(self, prompts: Prompts, weights: Float32, *, multimask_output: bool) -> tuple[Float32, Float32]:
         token_masks = self._sizes.token_masks
-        groups = []
-        for group in prompts.split(self._prompts_per_call):
-            logits, iou = self._decode_group(group, weights)
-            groups.append(choose(logits, iou, multimask_output=multimask_output, token_masks=token_masks))
+        calls = (self._decode_group(group, weights) for group in prompts.split(self._prompts_per_call))
+        groups = [
+            choose(*outputs, multimask_output=multimask_output, token_masks=token_masks)
+            for outputs in (calls if len(prompts) else [self._of_no_prompts(weights)])
+        ]
         all_logits, all_iou = (np.concatenate(parts) for parts in zip(*groups, strict=True))
         if not (np.isfinite(all_logits).all() and np.isfinite(all_iou).all()):
             raise PromptError(
@@ -212,3 +215,8 @@ class Predictor(Closing):
             }
         )
         return outputs["low_res_logits"], outputs["iou_predictions"]
+
+    def _of_no_prompts(self, weights: Float32) -> tuple[Float32, Float32]:
+        """What `_decode_group` would answer to none, which engines do not take."""
+        side = self._sizes.low_res_size
+        return np.zeros((0, len(weights), side, side), np.float32), np.zeros((0, NUM_SAM_TOKENS), np.float32)

@@ -49,6 +49,17 @@ def test_boxes_together_equal_one_by_one(predictor: Predictor, options: dict[str
             np.testing.assert_allclose(ours[index], alone, **CLOSE)
 
 
+@pytest.mark.parametrize("box", [None, BOXES])
+def test_uneven_objects_together_equal_one_by_one(predictor: Predictor, box: NDArray[np.int64] | None) -> None:
+    points, labels = [[[30, 25]], [[1, 2], [3, 4], [5, 9]], [[40, 7]]], [[1], [0, 1, -1], [1]]
+    together = predictor.predict(points, labels, box, return_logits=True)
+    for index in range(3):
+        corners = None if box is None else box[index]
+        alone = predictor.predict(points[index], labels[index], corners, return_logits=True)
+        for ours, expected in zip(together, alone, strict=True):
+            np.testing.assert_allclose(ours[index], expected, **CLOSE)
+
+
 def test_images_together_equal_one_by_one(shared: Predictor) -> None:
     """At session level: several encoded images in one call, each prompt naming its own."""
     images = [shared.encode(picture(seed)) for seed in (1, 2)]
@@ -81,6 +92,10 @@ def test_images_together_equal_one_by_one(shared: Predictor) -> None:
         ({"box": BOXES[:1]}, (1,)),
         ({"point_coords": [[[30, 25]], [[1, 2]]], "point_labels": [[1], [0]]}, (2,)),
         ({"mask_input": np.zeros((2, 1, 32, 32))}, (2,)),
+        ({"point_coords": [[[30, 25]], [[1, 2], [3, 4]]], "point_labels": [[1], [0, 1]]}, (2,)),
+        ({"box": np.zeros((0, 4))}, (0,)),
+        ({"box": []}, (0,)),
+        ({"point_coords": [], "point_labels": []}, (0,)),
     ],
 )
 @pytest.mark.parametrize("return_logits", [False, True])

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from ..errors import PromptError
 
 _RANKS = {"point_coords": 3, "point_labels": 2, "box": 2}  # with a leading dimension for the objects
@@ -28,12 +26,8 @@ class ImageJob:
     prompts: Mapping[str, Any]
 
     def arguments(self) -> dict[str, Any]:
-        """Arrays for `Predictor.predict`, in the form with a leading dimension for the objects."""
-        try:
-            arrays = {name: np.asarray(value, np.float64) for name, value in self.prompts.items()}
-        except (TypeError, ValueError, OverflowError) as e:
-            raise PromptError(f"{self.image}: prompts are not numbers ({e})") from e
-        return {name: a[None] if a.ndim == _RANKS[name] - 1 else a for name, a in arrays.items()}
+        """What `Predictor.predict` takes and checks, in the form with a leading dimension for the objects."""
+        return {n: [value] if _rank(value) == _RANKS[n] - 1 and value else value for n, value in self.prompts.items()}
 
 
 def read_jobs(prompts: Path) -> list[ImageJob]:
@@ -55,6 +49,14 @@ def read_jobs(prompts: Path) -> list[ImageJob]:
     if not jobs:
         raise PromptError(f"{prompts}: holds no prompts")
     return list(jobs.values())
+
+
+def _rank(value: object) -> int:
+    """How deep its lists are; objects may have different numbers of points, so it is no array."""
+    rank = 0
+    while isinstance(value, list):
+        value, rank = value[0] if value else None, rank + 1
+    return rank
 
 
 def _job(line: str, *, where: str) -> ImageJob:

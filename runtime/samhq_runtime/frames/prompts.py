@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,11 +12,11 @@ from numpy.typing import ArrayLike
 from ..contract import Array, Float32, Int64
 from ..errors import PromptError
 from .geometry import to_model_frame
+from .numbers import finite_numbers
 
 BOX_CORNER_LABELS = (2.0, 3.0)  # top-left, bottom-right
 PADDING_LABEL = -1.0
-_NUMBERS = "biuf"  # numpy's kinds of real numbers; complex, dates and objects would lose something as floats
-POINT_LABELS = (0, 1)
+POINT_LABELS = (0, 1, PADDING_LABEL)
 MAX_POINTS = 1024  # of one prompt: the decoder's attention takes memory that grows with their square
 
 
@@ -28,22 +29,35 @@ class Prompts:
         point_labels: (B,N) float32.
         mask_input: (1 or B,1,L,L) float32 logits of an earlier prediction, zeros if there is none.
         has_mask_input: whether to use them.
+        lengths: of objects with different numbers of points, how many of the N are each one's own. The others fill the
+            arrays, and `split` leaves them out: the model would attend to them.
     """
 
     point_coords: Float32
     point_labels: Float32
     mask_input: Float32
     has_mask_input: bool
+    lengths: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.point_coords)
 
     def split(self, size: int) -> Iterator[Prompts]:
-        """In groups of at most `size`."""
-        for start in range(0, len(self), size):
-            group = slice(start, start + size)
+        """In groups of at most `size`, each of neighbours with as many points."""
+        for group, length in self._groups(size):
+            coords, labels = (
+                np.ascontiguousarray(array[group, :length]) for array in (self.point_coords, self.point_labels)
+            )
             mask_input = self.mask_input if len(self.mask_input) == 1 else self.mask_input[group]
-            yield Prompts(self.point_coords[group], self.point_labels[group], mask_input, self.has_mask_input)
+            yield Prompts(coords, labels, mask_input, self.has_mask_input)
+
+    def _groups(self, size: int) -> Iterator[tuple[slice, int]]:
+        start = 0
+        for length, run in groupby(self.lengths or [self.point_coords.shape[1]] * len(self)):
+            stop = start + len(list(run))
+            for first in range(start, stop, size):
+                yield slice(first, min(first + size, stop)), length
+            start = stop
 
     def feeds(self, mask_weights: Float32, *, image_index: Int64 | None = None) -> dict[str, Array]:
         """All inputs of the decoder but the features of the images and a tuned HQ token.
@@ -75,25 +89,72 @@ def encode_prompts(
     """Original-frame prompts -> Prompts, by the rules of `SamPredictor.predict_torch` and `PromptEncoder`.
 
     Args:
-        point_coords: (N,2) or (B,N,2) x, y pixels; with `point_labels` (N,) or (B,N), 1 foreground, 0 background.
+        point_coords: (N,2) or (B,N,2) x, y pixels; with `point_labels` (N,) or (B,N), 1 foreground, 0 background, -1
+            padding. A list of B objects may have another N for each: none is padded.
         box: (4,) or (B,4) x0, y0, x1, y1 pixels.
         mask_input: (L,L), (1,L,L) or (B,1,L,L) `low_res_logits` of an earlier prediction.
+
+    B may be 0, of an empty list too: no prompts.
 
     Raises:
         PromptError: nothing given, wrong shape or label, not real numbers, NaN or infinity (of the model frame too),
             more than MAX_POINTS points in a prompt, or batch sizes that differ.
     """
-    points = _points(point_coords, point_labels)
+    no_points = point_coords is None and point_labels is None
+    objects = _uneven_objects(point_coords, point_labels)
+    points = None if no_points or objects is not None else _points(point_coords, point_labels)
     corners = None if box is None else _box(box)
     mask = None if mask_input is None else _mask(mask_input, low_res_size)
-    batch = _batch_size(points, corners, mask)
-    coords, labels = _points_and_corners(points, corners, batch)
+    batch = _batch_size(objects, points, corners, mask)
+    lengths: tuple[int, ...] = ()
+    if objects is None:
+        coords, labels = _points_and_corners(points, corners, batch)
+    else:
+        coords, labels, lengths = _filled(objects, corners)
     return Prompts(
         _in_model_frame(coords, original_hw, image_size),
         labels.astype(np.float32),
         no_mask(low_res_size) if mask is None else mask,
         mask is not None,
+        lengths,
     )
+
+
+def _uneven_objects(coords: ArrayLike | None, labels: ArrayLike | None) -> list[tuple[Array, Array]] | None:
+    """Points (1,N,2) and labels (1,N) of objects whose N differ, which no array holds; None if one does."""
+    if not isinstance(coords, list | tuple) or labels is None:
+        return None
+    try:
+        shapes = {np.shape(points) for points in coords}
+    except (TypeError, ValueError, RuntimeError):
+        return None  # whoever reads the numbers says what is wrong
+    if len(shapes) < 2 or any(len(shape) != 2 and shape != (0,) for shape in shapes):
+        return None
+    if not isinstance(labels, list | tuple) or len(labels) != len(coords):
+        raise PromptError(f"point_labels: expected a list of {len(coords)} lists, one for each object of point_coords")
+    return [_object(*pair) for pair in zip(range(len(coords)), coords, labels, strict=True)]
+
+
+def _object(index: int, coords: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
+    try:
+        if np.shape(coords) == (0,):
+            raise PromptError("point_coords: empty, expected (N, 2); N >= 1")
+        return _points(coords, labels)
+    except PromptError as e:
+        raise PromptError(f"object {index}: {e}") from e
+
+
+def _filled(objects: Sequence[tuple[Array, Array]], corners: Array | None) -> tuple[Array, Array, tuple[int, ...]]:
+    """As `_points_and_corners`, the shorter ones filled up to the longest; and the length of each."""
+    boxes = [None] * len(objects) if corners is None else [c[None] for c in _repeat(corners, len(objects))]
+    each = [_points_and_corners(points, box, 1) for points, box in zip(objects, boxes, strict=True)]
+    lengths = tuple(labels.shape[1] for _, labels in each)
+    missing = [max(lengths) - length for length in lengths]
+    filled = [
+        (np.pad(coords[0], ((0, n), (0, 0))), np.pad(labels[0], (0, n), constant_values=PADDING_LABEL))
+        for (coords, labels), n in zip(each, missing, strict=True)
+    ]
+    return np.stack([coords for coords, _ in filled]), np.stack([labels for _, labels in filled]), lengths
 
 
 def _points_and_corners(points: tuple[Array, Array] | None, corners: Array | None, batch: int) -> tuple[Array, Array]:
@@ -116,31 +177,33 @@ def no_mask(low_res_size: int) -> Float32:
     return np.zeros((1, 1, low_res_size, low_res_size), np.float32)
 
 
-def _points(coords: ArrayLike | None, labels: ArrayLike | None) -> tuple[Array, Array] | None:
-    if coords is None and labels is None:
-        return None
+def _points(coords: ArrayLike | None, labels: ArrayLike | None) -> tuple[Array, Array]:
+    """Points (B,N,2) and labels (B,N)."""
     if coords is None or labels is None:
         raise PromptError("point_coords and point_labels go together; one of them is missing")
-    xy, label = _finite("point_coords", coords), _finite("point_labels", labels)
+    xy, label = finite_numbers("point_coords", coords), finite_numbers("point_labels", labels)
+    if xy.shape == label.shape == (0,):  # two empty lists
+        xy, label = xy.reshape(0, 1, 2), label.reshape(0, 1)
     if xy.ndim == 2:
         xy, label = xy[None], label[None]
-    if xy.ndim != 3 or xy.shape[2] != 2 or xy.size == 0 or label.shape != xy.shape[:2]:
+    if xy.ndim != 3 or xy.shape != (*label.shape, 2) or xy.shape[1] == 0:
         raise PromptError(
             f"point_coords {np.shape(coords)} with point_labels {np.shape(labels)}: "
-            "expected (N, 2) with (N,), or (B, N, 2) with (B, N); B, N >= 1"
+            "expected (N, 2) with (N,), or (B, N, 2) with (B, N); N >= 1"
         )
     if xy.shape[1] > MAX_POINTS:
         raise PromptError(f"point_coords: got {xy.shape[1]} points in a prompt, expected at most {MAX_POINTS}")
     wrong = np.unique(label[~np.isin(label, POINT_LABELS)])
     if wrong.size:
-        raise PromptError(f"point_labels: got {', '.join(map(str, wrong[:5]))}, expected 1 (object) or 0 (not)")
+        got = ", ".join(map(str, wrong[:5]))
+        raise PromptError(f"point_labels: got {got}, expected 1 (object), 0 (not) or -1 (padding)")
     return xy, label
 
 
 def _box(box: ArrayLike) -> Array:
     """(B, 2, 2) corners of (4,) or (B,4) boxes."""
-    xyxy = _finite("box", box)
-    if xyxy.ndim not in (1, 2) or xyxy.shape[-1] != 4 or xyxy.size == 0:
+    xyxy = finite_numbers("box", box)
+    if xyxy.shape != (0,) and (xyxy.ndim not in (1, 2) or xyxy.shape[-1] != 4):
         raise PromptError(f"box: got shape {np.shape(box)}, expected (4,) or (B, 4) as x0, y0, x1, y1")
     corners = xyxy.reshape(-1, 2, 2)
     if (corners[:, 1] < corners[:, 0]).any():
@@ -149,8 +212,8 @@ def _box(box: ArrayLike) -> Array:
 
 
 def _mask(mask_input: ArrayLike, side: int) -> Float32:
-    mask = _finite("mask_input", mask_input).astype(np.float32)
-    if mask.shape[-2:] != (side, side) or mask.ndim > 4 or (mask.ndim >= 3 and mask.shape[-3] != 1) or mask.size == 0:
+    mask = finite_numbers("mask_input", mask_input).astype(np.float32)
+    if mask.shape[-2:] != (side, side) or mask.ndim > 4 or (mask.ndim >= 3 and mask.shape[-3] != 1):
         raise PromptError(
             f"mask_input: got shape {np.shape(mask_input)}, expected low_res_logits of an earlier prediction, "
             f"(1, {side}, {side}) or (B, 1, {side}, {side})"
@@ -162,7 +225,7 @@ def _batch_size(*prompts: object) -> int:
     given = [len(p[0] if isinstance(p, tuple) else p) for p in prompts if p is not None]  # type: ignore[arg-type]
     if not given:
         raise PromptError("no prompt: give point_coords with point_labels, a box, or a mask_input")
-    if len(set(given) - {1}) > 1:
+    if len(set(given) - {1}) > 1 or set(given) == {0, 1}:
         raise PromptError(f"prompts for different numbers of objects: {given}; expected the same number, or 1")
     return max(given)
 
@@ -178,17 +241,3 @@ def _in_model_frame(coords: Array, original_hw: tuple[int, int], image_size: int
     if not np.isfinite(scaled).all():
         raise PromptError("coordinates: beyond float32 once scaled to the model's frame; expected pixels of the image")
     return scaled
-
-
-def _finite(name: str, values: ArrayLike) -> Array:
-    try:
-        given = np.asarray(values)
-    except (TypeError, ValueError, OverflowError, RecursionError) as e:
-        raise PromptError(f"{name}: not numbers ({e})") from e
-    if given.dtype.kind not in _NUMBERS:
-        raise PromptError(f"{name}: not numbers (got values of type {given.dtype}, expected float or int)")
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(given.astype(np.float32)).all()
-    if not finite:
-        raise PromptError(f"{name}: NaN, infinity, or a number beyond float32 in it")
-    return given.astype(np.float64)

@@ -171,6 +171,8 @@ def read_prompts(request: InferRequest, sizes: ModelSizes, *, max_prompts: int, 
         image_size=sizes.image_size,
         low_res_size=sizes.low_res_size,
     )
+    if not len(prompts):
+        raise RequestError("no prompts: got an empty batch, expected at least one; leave the request out")
     arrays = {name: _batched(array, _PROMPTS[name], len(prompts)) for name, array in given.items()}
     return PromptSet(arrays, _options(request.parameters))
 

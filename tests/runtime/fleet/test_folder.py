@@ -122,6 +122,47 @@ def test_images_that_fail_are_named_and_the_others_done(tiny_bundle: Bundle, tmp
 
 
 @pytest.mark.parametrize(
+    ("prompts", "objects"),
+    [
+        ({"box": []}, 0),
+        ({"point_coords": [], "point_labels": []}, 0),
+        ({"box": BOX}, 1),
+        ({"box": [BOX]}, 1),
+        ({"point_coords": [[20, 30]], "point_labels": [1]}, 1),
+        ({"point_coords": [[[20, 30]], [[20, 30], [5, 5]]], "point_labels": [[1], [1, 0]]}, 2),
+    ],
+)
+def test_any_number_of_objects_is_done(
+    tiny_bundle: Bundle, tmp_path: Path, capsys: Any, prompts: dict[str, Any], objects: int
+) -> None:
+    folder = make_folder(tmp_path, 1)
+    (folder / "prompts.jsonl").write_text(json.dumps({"image": "a/0.png", **prompts}))
+    assert run(tiny_bundle, folder) == 0
+    found = results(folder / "out")["a/0.png"]
+    assert (len(found["masks"]), len(found["iou_predictions"])) == (objects, objects)
+    assert run(tiny_bundle, folder) == 0
+    assert "0 images segmented, 1 were done already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("prompts", "complaint"),
+    [
+        ({"box": ["5", "6", "40", "50"]}, "box: not numbers"),
+        ({"box": {"x": 5}}, "box: not numbers"),
+        ({"box": None}, "no prompt"),
+        ({"point_coords": [[[20, 30]], [[1, 2], [5]]], "point_labels": [[1], [1, 0]]}, "point_coords: not numbers"),
+    ],
+)
+def test_prompts_that_are_refused(
+    tiny_bundle: Bundle, tmp_path: Path, capsys: Any, prompts: dict[str, Any], complaint: str
+) -> None:
+    folder = make_folder(tmp_path, 1)
+    (folder / "prompts.jsonl").write_text(json.dumps({"image": "a/0.png", **prompts}))
+    assert run(tiny_bundle, folder) == 1
+    assert f"a/0.png: {complaint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("", "holds no prompts"),

@@ -60,6 +60,7 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
     ({"box": BOX}, "expected exactly one of image_bytes"),
     ({"image": IMAGE, "image_bytes": b"x", "box": BOX}, "expected exactly one of image_bytes"),
     ({"image": IMAGE}, "no prompt: give"),
+    ({"image": IMAGE, "box": BOX[:0]}, "no prompts: got an empty batch"),
     ({"image": IMAGE, "boxes": BOX}, "unknown input boxes; expected image_bytes"),
     ({"image": IMAGE.astype(np.int16), "box": BOX}, "image: got datatype INT16, expected UINT8"),
     ({"image": IMAGE[..., 0], "box": BOX}, "image: got uint8 \\(60, 80\\)"),
