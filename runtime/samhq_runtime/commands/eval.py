@@ -13,7 +13,7 @@ from ..errors import interrupted
 from ..evaluation.reliability_chart import CHART_NAME
 from ..evaluation.report import REPORT_NAME, Report
 from ..evaluation.truth import PROMPTS
-from .options import PROVIDERS_HELP, provider_names
+from .options import PROVIDERS_HELP, add_max_image_mp, provider_names
 from .progress_bar import Bar, open_bar
 
 _DESCRIPTION = """Measure the masks of bundles against a dataset's ground truth: IoU and boundary IoU, by object size,
@@ -56,6 +56,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help=f"{PROVIDERS_HELP}; repeat to measure every bundle under each (default: cpu)",
     )
     command.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+    add_max_image_mp(command)
 
 
 def _eval(options: argparse.Namespace) -> None:
@@ -67,7 +68,10 @@ def _eval(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> Report:
     from ..evaluation.run import evaluate
+    from ..frames.image_files import allow_megapixels
 
+    if options.max_image_mp is not None:
+        allow_megapixels(options.max_image_mp)
     with ExitStack() as stack:
         return evaluate(
             options.bundles,

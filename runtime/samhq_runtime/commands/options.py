@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Sequence
 
@@ -20,6 +21,16 @@ _NEGATIVE = re.compile(r"-[.\d]")
 def provider_names(text: str) -> tuple[str, ...]:
     """`cuda,cpu` -> ("cuda", "cpu"); whether they exist is the session's business."""
     return tuple(text.split(","))
+
+
+def add_max_image_mp(parser: argparse.ArgumentParser) -> None:
+    """For commands that read image files of the user's own."""
+    parser.add_argument(
+        "--max-image-mp",
+        type=float,
+        metavar="N",
+        help="read images of up to N megapixels (default: 179, Pillow's limit)",
+    )
 
 
 def with_negative_values(arguments: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PromptError
-from .options import PROVIDERS_HELP, provider_names
+from .options import PROVIDERS_HELP, add_max_image_mp, provider_names
 from .predict_folder import add_fleet_options, for_a_folder, predict_folder
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="such as cuda.device_id=1 or engine.cuda_graph=0; repeatable",
     )
 
+    add_max_image_mp(predict)
     add_fleet_options(predict)
 
 
@@ -83,8 +84,10 @@ def _predict(options: argparse.Namespace) -> None:
     if for_a_folder(options):
         predict_folder(options)
         return
-    from ..frames.image_files import read_image
+    from ..frames.image_files import allow_megapixels, read_image
 
+    if options.max_image_mp is not None:
+        allow_megapixels(options.max_image_mp)
     if not options.point and not options.negative_point and options.box is None:
         raise PromptError("no prompt: give --box, --point, or both")
     image = read_image(options.image)

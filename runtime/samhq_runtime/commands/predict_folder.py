@@ -62,6 +62,7 @@ def predict_folder(options: argparse.Namespace) -> None:
         hq_token_only=options.hq_token_only,
         providers=options.providers,
         hq_token=options.hq_token and options.hq_token.resolve(),
+        max_image_mp=options.max_image_mp,
     )
     require_settings(fleet.output, _settings(fleet.bundle, options))
     sweep(fleet.output)

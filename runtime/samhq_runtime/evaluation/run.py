@@ -13,6 +13,7 @@ from ..bundle import Bundle
 from ..callbacks import Notice, Show
 from ..errors import ConfigError, DatasetError
 from ..files import write_text
+from ..frames.image_files import max_pixels
 from .dataset import Dataset, Skip
 from .measure import ImageRecord, Setting, measure_image
 from .open import open_dataset
@@ -128,6 +129,7 @@ def _key(subject: Subject, fingerprint: str, setting: Setting) -> dict[str, obje
         "providers": subject.providers,
         "dataset": fingerprint,
         "setting": asdict(setting),
+        "max_pixels": max_pixels(),
         "runtime_version": __version__,
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SamHqError
-from ..frames.image_files import read_image
+from ..frames.image_files import allow_megapixels, read_image
 from ..predictor import Predictor
 from .jobs import ImageJob
 from .output import write_failure, write_result
@@ -21,6 +21,7 @@ class FleetOptions:
         bundle, images, output: folders that every worker sees under the same path.
         multimask_output, hq_token_only: as `Predictor.predict` takes them.
         providers, threads, hq_token: as `Predictor` takes them.
+        max_image_mp: as `allow_megapixels` takes it; None leaves Pillow's own limit.
     """
 
     bundle: Path
@@ -31,6 +32,7 @@ class FleetOptions:
     providers: Sequence[str] = ("cpu",)
     threads: int = 0
     hq_token: Path | None = None
+    max_image_mp: float | None = None
 
 
 class Segmenter:
@@ -38,6 +40,8 @@ class Segmenter:
 
     def __init__(self, options: FleetOptions) -> None:
         self._options = options
+        if options.max_image_mp is not None:
+            allow_megapixels(options.max_image_mp)
         self._predictor = Predictor(
             options.bundle, providers=options.providers, threads=options.threads, hq_token=options.hq_token
         )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BackendUnavailable, ImageError, SamHqError
+from ..errors import BackendUnavailable, ConfigError, ImageError, SamHqError
 from ..files import write_whole
+from ..flags import flag_of
 from .jpeg import require_scans
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ _SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _JPEG_FORMATS = ("JPEG", "MPO")
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose 16-bit grey some versions of Pillow open as 32-bit integers
 _LEVEL = 257  # 65535 / 255
+_MEGA = 1_000_000
+_REFUSED = 2  # times MAX_IMAGE_PIXELS; Pillow warns from once
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE",
@@ -36,7 +41,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Sixteen bits a pixel become eight: 65535 is white.
 
     Raises:
-        ImageError: missing, unreadable, damaged, without pixels, or of values whose white is not known.
+        ImageError: missing, unreadable, damaged, without pixels, of values whose white is not known, or larger than
+            `allow_megapixels`.
     """
     if not path.is_file():
         raise ImageError(f"{path}: no such image file")
@@ -44,6 +50,25 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         if image.format in _JPEG_FORMATS:
             require_scans(path.read_bytes(), str(path))
         return _as_rgb(image)
+
+
+def allow_megapixels(megapixels: float) -> None:
+    """Read images of up to so many megapixels in this process, instead of Pillow's 179.
+
+    Raises:
+        ConfigError: not a number above 0.
+    """
+    if not 0 < megapixels < math.inf:
+        raise ConfigError(f"{flag_of('max_image_mp')}: got {megapixels}, expected a number of megapixels above 0")
+    pillow = _pillow()
+    pillow.MAX_IMAGE_PIXELS = math.ceil(megapixels * _MEGA / _REFUSED)
+    warnings.filterwarnings("ignore", category=pillow.DecompressionBombWarning)
+
+
+def max_pixels() -> int | None:
+    """Of an image that `read_image` reads; None if there is no limit."""
+    limit = _pillow().MAX_IMAGE_PIXELS
+    return None if limit is None else _REFUSED * limit
 
 
 def decode_image(
@@ -68,23 +93,33 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-@contextmanager
-def _opened(file: Path | BytesIO, name: str, *, trusted: bool = True) -> Iterator[PillowImage]:
+def _pillow() -> Any:
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ModuleNotFoundError as e:
         raise BackendUnavailable("Pillow is missing, images are read with it: pip install Pillow") from e
+    return Image
+
+
+@contextmanager
+def _opened(file: Path | BytesIO, name: str, *, trusted: bool = True) -> Iterator[PillowImage]:
+    pillow = _pillow()
     if not trusted:
-        Image.init()  # Pillow registers its formats when first needed, and fails on the name of one that is not
-    formats = None if trusted else [name for name in _SAFE_FORMATS if name in Image.OPEN]
+        pillow.init()  # Pillow registers its formats when first needed, and fails on the name of one that is not
+    formats = None if trusted else [name for name in _SAFE_FORMATS if name in pillow.OPEN]
     try:
-        with Image.open(file, formats=formats) as image:
+        with pillow.open(file, formats=formats) as image:
             yield image
     except Exception as e:  # plug-ins raise whatever a damaged file makes them stumble over
         if isinstance(e, (MemoryError, SamHqError)) and not isinstance(e, ImageError):
             raise  # it says nothing of the file
+        if trusted and isinstance(e, pillow.DecompressionBombError):
+            raise ImageError(
+                f"{name}: more than {(max_pixels() or 0) / _MEGA:.0f} megapixels; if you trust it, "
+                "give --max-image-mp to `samhq predict` or `samhq eval`, or call allow_megapixels in Python"
+            ) from e
         # Pillow's own words for a file it does not know are the address of an object in memory.
-        reason = "of no known format" if isinstance(e, UnidentifiedImageError) else e
+        reason = "of no known format" if isinstance(e, pillow.UnidentifiedImageError) else e
         raise ImageError(
             f"{name}: cannot be read as an image ({reason}); expected PNG, JPEG or another common format"
         ) from e

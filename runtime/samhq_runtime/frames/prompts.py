@@ -94,29 +94,24 @@ def encode_prompts(
         box: (4,) or (B,4) x0, y0, x1, y1 pixels.
         mask_input: (L,L), (1,L,L) or (B,1,L,L) `low_res_logits` of an earlier prediction.
 
-    B may be 0, of an empty list too: no prompts.
+    B may be 0, no prompts, of an empty list too.
 
     Raises:
         PromptError: nothing given, wrong shape or label, not real numbers, NaN or infinity (of the model frame too),
             more than MAX_POINTS points in a prompt, or batch sizes that differ.
     """
-    no_points = point_coords is None and point_labels is None
     objects = _uneven_objects(point_coords, point_labels)
-    points = None if no_points or objects is not None else _points(point_coords, point_labels)
+    points = None if objects else _points(point_coords, point_labels)
     corners = None if box is None else _box(box)
     mask = None if mask_input is None else _mask(mask_input, low_res_size)
     batch = _batch_size(objects, points, corners, mask)
-    lengths: tuple[int, ...] = ()
-    if objects is None:
-        coords, labels = _points_and_corners(points, corners, batch)
-    else:
-        coords, labels, lengths = _filled(objects, corners)
+    coords, labels = _filled(objects, corners) if objects else _points_and_corners(points, corners, batch)
     return Prompts(
         _in_model_frame(coords, original_hw, image_size),
         labels.astype(np.float32),
         no_mask(low_res_size) if mask is None else mask,
         mask is not None,
-        lengths,
+        tuple(len(k[0]) + (1 if corners is None else 2) for _, k in objects or ()),
     )
 
 
@@ -139,22 +134,20 @@ def _object(index: int, coords: ArrayLike, labels: ArrayLike) -> tuple[Array, Ar
     try:
         if np.shape(coords) == (0,):
             raise PromptError("point_coords: empty, expected (N, 2); N >= 1")
-        return _points(coords, labels)
+        return _checked_points(coords, labels)
     except PromptError as e:
         raise PromptError(f"object {index}: {e}") from e
 
 
-def _filled(objects: Sequence[tuple[Array, Array]], corners: Array | None) -> tuple[Array, Array, tuple[int, ...]]:
-    """As `_points_and_corners`, the shorter ones filled up to the longest; and the length of each."""
+def _filled(objects: Sequence[tuple[Array, Array]], corners: Array | None) -> tuple[Array, Array]:
+    """As `_points_and_corners`, the shorter ones filled up to the longest."""
     boxes = [None] * len(objects) if corners is None else [c[None] for c in _repeat(corners, len(objects))]
     each = [_points_and_corners(points, box, 1) for points, box in zip(objects, boxes, strict=True)]
-    lengths = tuple(labels.shape[1] for _, labels in each)
-    missing = [max(lengths) - length for length in lengths]
-    filled = [
-        (np.pad(coords[0], ((0, n), (0, 0))), np.pad(labels[0], (0, n), constant_values=PADDING_LABEL))
-        for (coords, labels), n in zip(each, missing, strict=True)
-    ]
-    return np.stack([coords for coords, _ in filled]), np.stack([labels for _, labels in filled]), lengths
+    longest = max(labels.shape[1] for _, labels in each)
+    filled_coords, filled_labels = np.zeros((len(each), longest, 2)), np.full((len(each), longest), PADDING_LABEL)
+    for index, (coords, labels) in enumerate(each):
+        filled_coords[index, : labels.shape[1]], filled_labels[index, : labels.shape[1]] = coords[0], labels[0]
+    return filled_coords, filled_labels
 
 
 def _points_and_corners(points: tuple[Array, Array] | None, corners: Array | None, batch: int) -> tuple[Array, Array]:
@@ -177,10 +170,16 @@ def no_mask(low_res_size: int) -> Float32:
     return np.zeros((1, 1, low_res_size, low_res_size), np.float32)
 
 
-def _points(coords: ArrayLike | None, labels: ArrayLike | None) -> tuple[Array, Array]:
-    """Points (B,N,2) and labels (B,N)."""
+def _points(coords: ArrayLike | None, labels: ArrayLike | None) -> tuple[Array, Array] | None:
+    if coords is None and labels is None:
+        return None
     if coords is None or labels is None:
         raise PromptError("point_coords and point_labels go together; one of them is missing")
+    return _checked_points(coords, labels)
+
+
+def _checked_points(coords: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
+    """Points (B,N,2) and labels (B,N)."""
     xy, label = finite_numbers("point_coords", coords), finite_numbers("point_labels", labels)
     if xy.shape == label.shape == (0,):  # two empty lists
         xy, label = xy.reshape(0, 1, 2), label.reshape(0, 1)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import warnings
 import zlib
 from pathlib import Path
 
@@ -268,3 +269,21 @@ def assert_fails(argv: list[str], complaint: str, capsys: pytest.CaptureFixture[
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert complaint in err
+
+
+def test_large_images_by_option(
+    tiny_bundle: Bundle, image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One image, and the same in a folder."""
+    (image.parent / "prompts.jsonl").write_text(json.dumps({"image": image.name, "box": [5, 6, 40, 50]}))
+    one = [str(image), *BOX, "--output", str(image.with_name("mask.png"))]
+    many = [str(image.parent), "--prompts", str(image.parent / "prompts.jsonl"), "--output", str(image.parent / "out")]
+    for arguments in (one, many):
+        with monkeypatch.context() as patch, warnings.catch_warnings():
+            patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+            command = ["predict", str(tiny_bundle.path), *arguments]
+            assert main(command) == 1
+            assert "image.png: more than 0 megapixels; if you trust it, give --max-image-mp" in capsys.readouterr().err
+            assert main([*command, "--max-image-mp", "0"]) == 1
+            assert "--max-image-mp: got 0.0" in capsys.readouterr().err
+            assert main([*command, "--max-image-mp", "1"]) == 0

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from samhq_runtime import Bundle
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, DatasetError
 from samhq_runtime.evaluation import evaluate
 from samhq_runtime.evaluation import measure as measure_module
+from samhq_runtime.frames.image_files import allow_megapixels
 from tests.support.eval_datasets import SCENES, LeftHalves, numbered_image, rectangles, write_coco
 
 
@@ -131,3 +134,17 @@ def test_dataset_without_a_usable_object(tiny_bundle: Bundle, dataset: Path, fak
     dataset.with_name("1.png").write_text("no image")
     with pytest.raises(DatasetError, match=r"not one object .* 4 were left out; the first: 1\.png: image unreadable"):
         evaluate([tiny_bundle], dataset)
+
+
+def test_large_images_are_measured_again_by_those_who_say_so(
+    tiny_bundle: Bundle, dataset: Path, tmp_path: Path, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier run left out for its size is no result to take over."""
+    Image.fromarray(numbered_image(rectangles((5, 5, 30, 40), hw=(160, 80)))).save(dataset.with_name("1.png"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60 * 80)
+    first = evaluate([tiny_bundle], dataset, output=tmp_path / "out")
+    assert [skip.reason for skip in first.skipped] == ["image unreadable"]
+    with warnings.catch_warnings():
+        allow_megapixels(1)
+        report = evaluate([tiny_bundle], dataset, output=tmp_path / "out")
+    assert {skip.reason for skip in report.skipped} == {"image of another size than annotated"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import warnings
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -11,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from samhq_runtime.errors import ImageError
-from samhq_runtime.frames.image_files import decode_image, read_image
+from samhq_runtime.errors import ConfigError, ImageError
+from samhq_runtime.frames.image_files import allow_megapixels, decode_image, read_image
 
 RAMP = np.linspace(0, 255, 64).round().astype(np.uint8)[None].repeat(3, axis=0)  # (3,64), black to white
 RGB = RAMP[..., None].repeat(3, axis=2)
@@ -121,3 +123,27 @@ def test_whatever_pillow_raises_names_the_file(
     monkeypatch.setattr(Image.Image, "convert", convert)
     with pytest.raises(ImageError, match=r"photo\.png: cannot be read as an image"):
         read_image(tmp_path / "photo.png")
+
+
+@pytest.fixture
+def pillow_refuses_our_image(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB.shape[0] * RGB.shape[1] // 2 - 1)
+    with warnings.catch_warnings():
+        yield
+
+
+@pytest.mark.usefixtures("pillow_refuses_our_image")
+def test_large_images_are_read_by_those_who_say_so(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "large.png")
+    with pytest.raises(ImageError, match=r"large\.png: more than 0 megapixels; .* --max-image-mp .* allow_megapixels"):
+        read_image(tmp_path / "large.png")
+    with pytest.raises(ImageError, match=r"image: cannot be read"):  # of bytes the server has its own limit
+        decode_image((tmp_path / "large.png").read_bytes())
+    allow_megapixels(RGB.shape[0] * RGB.shape[1] / 1e6)
+    np.testing.assert_array_equal(read_image(tmp_path / "large.png"), RGB)
+
+
+@pytest.mark.parametrize("megapixels", [0, -1, float("nan"), float("inf")])
+def test_megapixels_that_are_none(megapixels: float) -> None:
+    with pytest.raises(ConfigError, match="--max-image-mp: got"):
+        allow_megapixels(megapixels)
