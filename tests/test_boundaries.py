@@ -17,6 +17,7 @@ import samhq_exporter
 import samhq_runtime
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.cli import build_parser
+from samhq_runtime.installing import install_command
 
 SOURCES = [str(Path(package.__file__).parent.parent) for package in (samhq_exporter, samhq_runtime)]
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "PIL", "onnxruntime", "tensorrt", "pycocotools"}
@@ -128,7 +129,7 @@ def test_inspect_in_a_bare_environment(bare: list[str], tiny_bundle: Bundle) -> 
 
 def test_export_without_torch_names_what_to_install(bare: list[str], tmp_path: Path) -> None:
     child = run(EXPORT, "--output", tmp_path / "bundle", path=bare)
-    assert_missing(child, "is missing: pip install 'samhq-export[export,cpu]'")
+    assert_missing(child, f"is missing: {install_command('export,cpu')}")
     assert not list(tmp_path.iterdir())
 
 
@@ -136,7 +137,7 @@ def test_export_without_torch_names_what_to_install(bare: list[str], tmp_path: P
     ("packages", "complaint"),
     [
         (["numpy"], "Pillow is missing, images are read with it: pip install Pillow"),
-        (["numpy", "PIL"], "onnxruntime is missing: pip install 'samhq-export[cpu]'"),
+        (["numpy", "PIL"], f"onnxruntime is missing: {install_command('cpu')}"),
     ],
 )
 def test_predict_without_its_packages(tiny_bundle: Bundle, tmp_path: Path, packages: list[str], complaint: str) -> None:
@@ -148,6 +149,25 @@ def test_predict_without_its_packages(tiny_bundle: Bundle, tmp_path: Path, packa
     arguments = ["predict", tiny_bundle.path, tmp_path / "image.png", "--box", "1,1,9,9", "--output", mask]
     assert_missing(run(SAMHQ, *arguments, path=[str(site), *SOURCES]), complaint)
     assert not mask.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extras"),
+    [
+        ("serve {bundle}", "is missing", "cpu,serve"),
+        (
+            "predict {bundle} {folder} --prompts {folder}/prompts.jsonl --output {folder}/out --ray local",
+            "ray is missing, --ray needs it",
+            "ray",
+        ),
+    ],
+)
+def test_commands_without_their_extra_name_it(
+    bare: list[str], tiny_bundle: Bundle, tmp_path: Path, command: str, missing: str, extras: str
+) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"image": "a.png", "box": [1, 2, 3, 4]}')
+    arguments = [word.format(bundle=tiny_bundle.path, folder=tmp_path) for word in command.split()]
+    assert_missing(run(SAMHQ, *arguments, path=bare), f"{missing}: {install_command(extras)}")
 
 
 def test_predict_where_nothing_else_is_installed(tiny_bundle: Bundle, tmp_path: Path) -> None:

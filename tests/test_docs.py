@@ -6,6 +6,7 @@ import argparse
 import ast
 import re
 import shlex
+import subprocess
 from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -108,6 +109,13 @@ def test_commands_are_accepted(page: Path) -> None:
     for words in commands(page):
         if words[0] in parsers:
             parsers[words[0]].parse_args(words[1:])  # SystemExit, with argparse's message, if it is refused
+
+
+@each_page
+def test_shell_blocks_are_shell(page: Path) -> None:
+    for block in blocks(page, "bash"):
+        checked = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+        assert (checked.returncode, checked.stderr) == (0, ""), block
 
 
 def commands(page: Path) -> Iterator[list[str]]:

@@ -14,7 +14,7 @@ from .commands import export, train_hq
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 on success, 1 after an error message, 130 after Ctrl-C."""
     options = build_parser().parse_args(argv)
-    return run_command(lambda: options.run(options), install_hint=options.install_hint)
+    return run_command(lambda: options.run(options), extras=options.extras)
 
 
 def build_parser() -> argparse.ArgumentParser:

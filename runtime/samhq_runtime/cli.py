@@ -12,20 +12,20 @@ from .commands import eval as eval_
 from .commands.options import with_negative_values
 from .commands.running import run_command
 
-INSTALL_HINT = "pip install 'samhq-export[cpu]'"
 COMMANDS = (predict, inspect, engine, bench, serve, triton, eval_, doctor)  # in the order of `samhq --help`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 on success, 1 after an error message, 130 after Ctrl-C."""
     options = build_parser().parse_args(with_negative_values(sys.argv[1:] if argv is None else argv))
-    return run_command(lambda: options.run(options), install_hint=INSTALL_HINT)
+    return run_command(lambda: options.run(options), extras=options.extras)
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="samhq", description="Segment images with an exported SAM-HQ bundle.")
     parser.add_argument("--version", action="version", version=f"samhq {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(extras="cpu")
     for module in COMMANDS:
         module.add_command(commands)
     return parser

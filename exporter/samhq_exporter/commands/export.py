@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from ..pipeline import ExportResult
     from ..precision.report import Decision
 
-INSTALL_HINT = "pip install 'samhq-export[export,cpu]'"
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=run, install_hint=INSTALL_HINT)
+    parser.set_defaults(run=run, extras="export,cpu")
     _add_model_options(parser)
     _add_precision_options(parser)
     parser.add_argument("--image", type=Path, help="picture for the parity check and the preview")

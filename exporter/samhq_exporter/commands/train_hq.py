@@ -13,8 +13,6 @@ from samhq_runtime.errors import interrupted
 from ..architecture import TOKEN_FUSIONS
 from ..training.config import MIXED_PRECISIONS, TRAINED, TrainHqConfig
 
-INSTALL_HINT = "pip install 'samhq-export[export,train,cpu]'"
-
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
@@ -23,7 +21,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Train the HQ token, or all HQ parameters, of a frozen SAM or SAM-HQ on images and masks of your "
         "own, and write the checkpoint with these. A training that was stopped goes on when the command is repeated.",
     )
-    parser.set_defaults(run=run, install_hint=INSTALL_HINT)
+    parser.set_defaults(run=run, extras="export,train,cpu")
     parser.add_argument("checkpoint", type=Path, help="SAM or SAM-HQ weights: all that --checkpoint of an export takes")
     parser.add_argument("--dataset", type=Path, required=True, help="folder of images and masks, or COCO annotations")
     parser.add_argument("--output", type=Path, required=True, metavar="SAFETENSORS", help="checkpoint to write")

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from samhq_runtime.errors import BackendUnavailable
+from samhq_runtime.installing import install_command
 
 from ..steps import Step
 from .released import release_of
@@ -26,7 +27,7 @@ def fetched(checkpoint: Path, step: Step = nullcontext) -> Path:
     except ModuleNotFoundError as e:
         raise BackendUnavailable(
             f"checkpoint {checkpoint}: no such file, and to download that release {e.name} is missing: "
-            "pip install 'samhq-export[hub]'"
+            f"{install_command('hub')}"
         ) from e
     with step(f"fetch {release.file} ({release.bytes / 1e6:.0f} MB) of {release.repository}"):
         return fetch(release)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import BackendUnavailable
 from ..files import write_whole
+from ..installing import install_command
 from .cases import COLD_START, MEASURES
 
 
@@ -16,7 +17,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as e:
-        raise BackendUnavailable("matplotlib is missing: pip install 'samhq-export[plot]'") from e
+        raise BackendUnavailable(f"matplotlib is missing: {install_command('plot')}") from e
 
 
 def plot_results(results: Mapping[str, Any], path: Path) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, ImageError, interrupted
+from ..errors import BackendUnavailable, ConfigError, ImageError, interrupted
 from ..flags import flag_of
 from ..fleet.jobs import ImageJob, read_jobs
+from ..installing import install_command
 
 if TYPE_CHECKING:
     from ..fleet.segmenter import FleetOptions
@@ -97,8 +98,10 @@ def _results(
     if not jobs:
         return
     if address:
-        from ..fleet.ray_data import run
-
+        try:
+            from ..fleet.ray_data import run
+        except ModuleNotFoundError as e:
+            raise BackendUnavailable(f"{e.name} is missing, --ray needs it: {install_command('ray')}") from e
         yield from run(jobs, fleet, address=address, **resources)
         return
     from ..fleet.segmenter import Segmenter

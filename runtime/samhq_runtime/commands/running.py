@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable
 
 from ..errors import SamHqError
+from ..installing import install_command
 
 
-def run_command(command: Callable[[], None], *, install_hint: str) -> int:
-    """Run `command`; 0 if it returns, 1 after a message for an expected failure, 130 after Ctrl-C.
+def run_command(command: Callable[[], None], *, extras: str) -> int:
+    """Run `command`, which needs our `extras`; 0 if it returns, 1 after an expected failure, 130 after Ctrl-C.
 
     Anything else is a bug of ours and keeps its traceback. A command that Ctrl-C may leave with some of its results
     says which, through `interrupted`.
@@ -19,7 +20,7 @@ def run_command(command: Callable[[], None], *, install_hint: str) -> int:
     except SamHqError as e:
         return _fail(str(e))
     except ModuleNotFoundError as e:
-        return _fail(f"{e.name} is missing: {install_hint}")
+        return _fail(f"{e.name} is missing: {install_command(extras)}")
     except MemoryError:
         return _fail("out of memory")
     except BrokenPipeError:

@@ -52,7 +52,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Serve a bundle over the Open Inference Protocol (KServe v2), HTTP and gRPC, until SIGTERM, which "
         "lets the requests in flight finish. Metrics for Prometheus are at /metrics.",
     )
-    serve.set_defaults(run=_serve)
+    serve.set_defaults(run=_serve, extras="cpu,serve")
     serve.add_argument("bundle", type=Path)
     serve.add_argument("--protocol", choices=("v2",), default="v2", help="the Open Inference Protocol (default: v2)")
     serve.add_argument("--providers", type=provider_names, default=("cpu",), help=f"{PROVIDERS_HELP} (default: cpu)")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..installing import install_command
 from .children import ON_GPU, ProbeResult
 
 _SAME_MODULE = (
@@ -115,7 +116,7 @@ def _gpu_unused(facts: Facts) -> Iterator[Problem]:
     if facts.gpus and not any(facts.providers[name].status == "works" for name in ON_GPU):
         yield Problem(
             f"{facts.gpus[0]['name']} is here, and nothing that works uses it",
-            "pip install 'samhq-export[trt]' for engines, or 'samhq-export[gpu]' in an environment without [cpu]",
+            f"{install_command('trt')} for engines, or with [gpu] in an environment without [cpu]",
         )
 
 

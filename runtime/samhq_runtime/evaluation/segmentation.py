@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendUnavailable
+from ..installing import install_command
 from ..masks.rle import decode_runs
 from .dataset import Unusable
 from .metrics import Mask
@@ -35,7 +36,7 @@ def _from_polygons(polygons: Sequence[object], image_hw: tuple[int, int]) -> Mas
         from pycocotools import mask as coco_mask
     except ModuleNotFoundError as e:
         raise BackendUnavailable(
-            "pycocotools is missing, polygons are drawn with it: pip install 'samhq-export[eval]'"
+            f"pycocotools is missing, polygons are drawn with it: {install_command('eval')}"
         ) from e
     parts = coco_mask.frPyObjects(polygons, *image_hw)
     return np.asarray(coco_mask.decode(coco_mask.merge(parts)), dtype=bool)

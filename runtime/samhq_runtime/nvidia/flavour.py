@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import BackendUnavailable, ConfigError, reason_of
 from ..flags import flag_of
+from ..installing import install_command
 from .gpu import Gpu, current_gpu
 from .options import EngineOptions
 
@@ -70,7 +71,7 @@ FLAVOURS = {
             refused={"compute_capabilities": "it builds for the GPU it runs on; --target rtx builds for others"},
             keeps_timing_cache=True,
             default_capabilities=(),
-            install="pip install 'samhq-export[trt]' (on a Jetson it comes with JetPack)",
+            install=f"{install_command('trt')} (on a Jetson it comes with JetPack)",
         ),
         Flavour(
             name="rtx",
@@ -87,7 +88,7 @@ FLAVOURS = {
             },
             keeps_timing_cache=False,  # kernels are chosen on the user's GPU when the engine is loaded
             default_capabilities=("8.0", "8.6", "8.9", "12.0", "12.1"),  # 7.5 on request, 9.0 not at all
-            install="pip install 'samhq-export[rtx]'",
+            install=install_command("rtx"),
         ),
     )
 }

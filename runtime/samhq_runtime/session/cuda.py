@@ -15,12 +15,13 @@ import numpy as np
 
 from ..contract import Array
 from ..errors import BackendUnavailable, ConfigError, DeviceError
+from ..installing import install_command
 
 try:
     from cuda.bindings import runtime as cudart
 except ModuleNotFoundError as e:
     raise BackendUnavailable(
-        "cuda-bindings is missing, engines are run with it: pip install 'samhq-export[trt]' (or [rtx])"
+        f"cuda-bindings is missing, engines are run with it: {install_command('trt')} (or [rtx])"
     ) from e
 
 _KEPT = 4  # free buffers of one size kept for the next tensor; an allocation waits for the whole GPU

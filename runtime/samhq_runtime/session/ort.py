@@ -13,6 +13,7 @@ import numpy as np
 from ..closing import Closing
 from ..contract import Array, GraphSpec, TensorSpec, require_same_io
 from ..errors import BackendUnavailable, BundleError, reason_of
+from ..installing import install_command
 from .ort_providers import PROVIDERS, device_id_of, options_of, require_known
 from .protocol import ProviderOptions, Tensor, closed
 from .providers import require_chosen
@@ -21,7 +22,7 @@ try:
     import onnxruntime as ort
 except ModuleNotFoundError as e:
     raise BackendUnavailable(
-        "onnxruntime is missing: pip install 'samhq-export[cpu]' (or [gpu] for NVIDIA GPUs, not both)"
+        f"onnxruntime is missing: {install_command('cpu')} (or [gpu] for NVIDIA GPUs, not both)"
     ) from e
 
 _DTYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "int64": "tensor(int64)"}

@@ -17,6 +17,7 @@ from samhq_exporter.cli import main
 from samhq_exporter.weights.released import RELEASES, Release, release_of
 from samhq_runtime.bundle import load_bundle
 from samhq_runtime.errors import DownloadError
+from samhq_runtime.installing import install_command
 from tests.support.hub_server import COMMIT, Hub, serve
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="the `hub` extra is not installed")
@@ -263,5 +264,5 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caps
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.delitem(sys.modules, "samhq_exporter.weights.download", raising=False)
     assert main(["--checkpoint", "vit_b", "--output", str(tmp_path / "bundle")]) == 1
-    assert "huggingface_hub is missing: pip install 'samhq-export[hub]'" in capsys.readouterr().err
+    assert f"huggingface_hub is missing: {install_command('hub')}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

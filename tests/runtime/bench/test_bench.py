@@ -24,6 +24,7 @@ from samhq_runtime.bench.stats import ratio_of_medians, summarise
 from samhq_runtime.cli import main
 from samhq_runtime.errors import BenchmarkError
 from samhq_runtime.frames.image_files import write_png
+from samhq_runtime.installing import install_command
 
 QUICK = ["--repeats", "3", "--warm-ups", "1", "--cold-starts", "1", "--threads", "1"]
 
@@ -198,7 +199,7 @@ def test_plot_without_matplotlib_is_told_before_measuring(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(runner, "_run", lambda *_: pytest.fail("something was measured"))
     assert main(["bench", str(tiny_bundle.path), "--plot", str(tmp_path / "plot.png")]) == 1
-    assert "pip install 'samhq-export[plot]'" in capsys.readouterr().err
+    assert f"matplotlib is missing: {install_command('plot')}" in capsys.readouterr().err
 
 
 def test_summaries_and_ratios() -> None:

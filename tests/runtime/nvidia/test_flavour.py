@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from samhq_runtime.engine import EngineOptions, build_engines
 from samhq_runtime.engine import build as engine
 from samhq_runtime.engine.timing_cache import timing_cache_folder
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError
+from samhq_runtime.installing import install_command
 from samhq_runtime.manifest import MANIFEST_NAME
 from samhq_runtime.nvidia import flavour, gpu
 from samhq_runtime.nvidia.flavour import FLAVOURS, load_tensorrt
@@ -120,7 +122,8 @@ def test_no_gpu(record: Recorder, bundle: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(("row", "extra"), [(TENSORRT, "trt"), (RTX, "rtx")], ids=["tensorrt", "rtx"])
 def test_not_installed(row: flavour.Flavour, extra: str) -> None:
     absent = replace(row, module="tensorrt_that_nobody_has")
-    with pytest.raises(BackendUnavailable, match=rf"tensorrt_that_nobody_has is missing; .*samhq-export\[{extra}\]"):
+    install = re.escape(install_command(extra))
+    with pytest.raises(BackendUnavailable, match=rf"tensorrt_that_nobody_has is missing; {install}"):
         load_tensorrt(absent)
 
 
