@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine import EngineOptions, build_engines
 from samhq_runtime.engine.gate import require_checkable
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, ContractError, DeviceError, ParityError
+from samhq_runtime.installing import install_command
 from samhq_runtime.manifest import EngineEntry
 from samhq_runtime.nvidia import flavour
 from samhq_runtime.nvidia.compatibility import command_for, differences
@@ -272,7 +274,7 @@ def test_cuda_bindings_missing(machine: Machine, monkeypatch: pytest.MonkeyPatch
     with unharmed(machine.bundle), pytest.raises(BackendUnavailable, match=r"cuda-bindings is missing.*--no-verify"):
         machine.build()
     bundle = machine.build(verify=False)  # building alone does not need them
-    with pytest.raises(BackendUnavailable, match=r"cuda-bindings is missing.*samhq-export\[trt\]"):
+    with pytest.raises(BackendUnavailable, match=f"cuda-bindings is missing.*{re.escape(install_command('trt'))}"):
         bundle.open(IMAGE_ENCODER, providers=("engine",))
 
 
