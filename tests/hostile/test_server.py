@@ -5,7 +5,6 @@ A well-behaved client asks before and after every one, and gets the same right a
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from samhq_runtime.bundle import Bundle
+from samhq_runtime import Bundle, Predictor
+from tests.support.hostile import jpeg_of_scans
 from tests.support.serving import BOX, IMAGE, INFER, Running, http_body, infer_http, png, running, send
 
 SECONDS = 5.0  # for one refusal; they are decided from headers and counts, not by work
@@ -45,15 +44,6 @@ def grey_line(length: int) -> bytes:
     return png(np.zeros((1, length, 3), np.uint8))
 
 
-def jpeg_of_scans(repeats: int) -> bytes:
-    """A progressive JPEG whose last scan stands in it again and again."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.zeros((256, 256, 3), np.uint8)).save(buffer, "JPEG", progressive=True)
-    encoded = buffer.getvalue()
-    last = encoded[encoded.rindex(b"\xff\xda") : -2]
-    return encoded[:-2] + last * repeats + b"\xff\xd9"
-
-
 POINTS = {"point_coords": np.zeros((1, 30_000, 2), np.float32), "point_labels": np.ones((1, 30_000), np.int32)}
 SMALL = {"image_bytes": png(IMAGE), "box": BOX}
 MANY_NAMES = http_body(SMALL, [f"name{i}" for i in range(13_000)])
@@ -66,7 +56,7 @@ ROWS = [
     pytest.param(
         MANY_NAMES[0], {"Inference-Header-Content-Length": str(MANY_NAMES[1])}, 400, "outputs", id="13,000 output names"
     ),
-    pytest.param(*binary({"image_bytes": jpeg_of_scans(400), "box": BOX}), 400, "scans", id="a JPEG of 400 scans"),
+    pytest.param(*binary({"image_bytes": jpeg_of_scans(400, 256), "box": BOX}), 400, "scans", id="a JPEG of 400 scans"),
     pytest.param(*in_json([tensor("box", [1] * 65, [1])]), 400, "dimensions", id="65 dimensions"),
     pytest.param(*in_json([tensor("box", [0, 10**30], [])]), 400, "shape", id="a size beyond 64 bits"),
     pytest.param(*in_json([tensor("box", [0, 2**62], [])]), 400, "box", id="a size that overflows"),
@@ -111,3 +101,16 @@ def test_json_answers_have_a_limit_of_their_own(tiny_bundle: Bundle) -> None:
         assert status == 413
         assert "masks_rle" in json.loads(answer)["error"]
         assert infer_http(server, SMALL, ["masks"])["masks"].shape[-2:] == IMAGE.shape[:2]
+
+
+def test_a_connection_that_is_answered_is_not_idle(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit for a request's head is not one for its answer."""
+    predict = Predictor.predict
+
+    def slowly(self: Predictor, **prompts: Any) -> Any:
+        time.sleep(3)
+        return predict(self, **prompts)
+
+    monkeypatch.setattr(Predictor, "predict", slowly)
+    with running(tiny_bundle, header_timeout_s=1) as server:
+        assert masks_of(server).shape[-2:] == IMAGE.shape[:2]

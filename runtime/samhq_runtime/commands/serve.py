@@ -20,7 +20,7 @@ _HELP = {
     "max_batch": "most prompts in one decoder call",
     "cache_mb": "megabytes of encoded images that are kept",
     "max_concurrency": "requests being computed, or waiting for it; more are told to come back",
-    "max_connections": "HTTP connections, and gRPC ones",
+    "max_connections": "HTTP connections; gRPC may have what the limit of open files leaves",
     "max_held_mb": "megabytes held for all clients: bodies that arrive, masks, answers that are not read yet",
     "max_request_mb": "megabytes of one request",
     "max_prompts": "prompts of one request",

@@ -6,11 +6,11 @@ Over a socket: image files in, `answer_of` back. It ends with the server, at the
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import struct
 import sys
-from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -48,7 +48,8 @@ def read_answer(answer: bytes) -> FittedImage:
     return FittedImage(np.frombuffer(answer, np.uint8, offset=_HEAD.size).reshape(*shape, 3), (height, width))
 
 
-def main(socket: int, image_size: int, given: Mapping[str, Any]) -> None:
+def main(socket: int, image_size: int, given: dict[str, Any]) -> None:
+    os.nice(given.pop("nice"))
     limits = ServeOptions(**given)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us
     _bound_memory(_BASE_BYTES + _BYTES_PER_PIXEL * limits.max_image_mp * MEGA)

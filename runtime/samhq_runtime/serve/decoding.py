@@ -21,6 +21,7 @@ from .images import FittedImage
 from .options import MEGA, ServeOptions
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_LARGE_NICE = 5  # large files give way to everything else
 _SMALL = 16 * MEGA  # pixels, times scans: what a photo of a telephone takes
 
 
@@ -28,7 +29,7 @@ class Decoders:
     """Two groups of processes, one for files that are surely small work: large ones never keep those waiting."""
 
     def __init__(self, image_size: int, limits: ServeOptions) -> None:
-        self._lanes = {small: _Lane(image_size, limits) for small in (True, False)}
+        self._lanes = {small: _Lane(image_size, limits, nice=0 if small else _LARGE_NICE) for small in (True, False)}
         self._lanes[True].start()
 
     async def fit(self, content: bytes, deadline: float) -> FittedImage:
@@ -59,8 +60,8 @@ def is_small(content: bytes) -> bool:
 class _Lane:
     """Threads with a process each, which is started when first needed and again after it was ended."""
 
-    def __init__(self, image_size: int, limits: ServeOptions) -> None:
-        self._image_size, self._limits = image_size, limits
+    def __init__(self, image_size: int, limits: ServeOptions, *, nice: int) -> None:
+        self._image_size, self._limits, self._nice = image_size, limits, nice
         self._own = threading.local()
         self._running: set[_Process] = set()
         self.threads = ThreadPoolExecutor(limits.workers, thread_name_prefix="samhq-decoder")
@@ -98,7 +99,7 @@ class _Lane:
     def _process(self) -> _Process:
         process: _Process | None = getattr(self._own, "process", None)
         if process is None or process not in self._running:
-            process = self._own.process = _Process.start(self._image_size, self._limits)
+            process = self._own.process = _Process.start(self._image_size, self._limits, self._nice)
             self._running.add(process)
         return process
 
@@ -115,9 +116,9 @@ class _Process:
     connection: Connection = field(repr=False)
 
     @classmethod
-    def start(cls, image_size: int, limits: ServeOptions) -> _Process:
+    def start(cls, image_size: int, limits: ServeOptions, nice: int) -> _Process:
         ours, theirs = socketpair()
-        given = json.dumps({name: getattr(limits, name) for name in LIMITS})
+        given = json.dumps({"nice": nice, **{name: getattr(limits, name) for name in LIMITS}})
         arguments = [str(theirs.fileno()), str(image_size), given]
         with theirs:
             child = subprocess.Popen(

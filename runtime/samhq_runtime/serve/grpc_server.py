@@ -13,6 +13,7 @@ from grpc import aio
 from .. import __version__
 from ..errors import BackendUnavailable
 from .errors import Reason, RequestError, message_of, reason_of
+from .files_limit import grpc_connections
 from .held import Holding
 from .messages import MESSAGES, PACKAGE, SERVICE
 from .off_loop import off_loop
@@ -45,6 +46,7 @@ _CONTENTS = {
     "BYTES": "bytes_contents",
 }
 _MESSAGE_ROOM = 1_000_000  # names and shapes around a request's tensors
+_PHOTO_MB = 8
 _UNLIMITED = -1
 _STREAMS = 1000  # calls of one connection at a time; those of one client process share a connection
 _IDLE_S = (
@@ -114,9 +116,9 @@ class GrpcServer:
         return await off_loop(size, lambda: _infer_response(message, tensors).SerializeToString())
 
     async def _body(self, context: aio.ServicerContext, holding: Holding) -> bytes:
-        """The message; how large it will be is not known before it is there, so room for the largest is made."""
+        """The message; gRPC does not say how large it will be, so until it is there it counts as a photo's."""
         with time_limit(self._service.options.body_timeout_s, "the request did not arrive in time"):
-            await holding.arrive(self._service.options.max_request_mb * MEGA)
+            await holding.arrive(min(self._service.options.max_request_mb, _PHOTO_MB) * MEGA)
             body = await context.read()
         if not isinstance(body, bytes):
             raise RequestError("got a call without a message, expected a ModelInferRequest")
@@ -131,7 +133,7 @@ def _channel_options(options: ServeOptions) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", options.max_request_mb * MEGA + _MESSAGE_ROOM),
         ("grpc.max_send_message_length", _UNLIMITED),
         ("grpc.so_reuseport", 0),
-        ("grpc.max_allowed_incoming_connections", options.max_connections),
+        ("grpc.max_allowed_incoming_connections", grpc_connections(options.max_connections)),
         ("grpc.max_concurrent_streams", _STREAMS),
         ("grpc.server_handshake_timeout_ms", round(options.header_timeout_s * second)),
         ("grpc.max_connection_idle_ms", _IDLE_S * second),

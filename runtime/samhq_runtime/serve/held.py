@@ -78,13 +78,13 @@ class Holding:
         self._budget = budget
         self._size = 0
         self._reserved = 0
-        self._start = time.monotonic()
+        self._start: float | None = None
         self._given_up = False
         self._task = asyncio.current_task()
 
     @property
     def overdue(self) -> bool:
-        return time.monotonic() - self._start > _PATIENCE_S
+        return self._start is not None and time.monotonic() - self._start > _PATIENCE_S
 
     async def arrive(self, size: int) -> None:
         """So many more bytes of the body are there, or are about to be; waits for room."""
@@ -96,8 +96,11 @@ class Holding:
     def arrived(self, size: int) -> None:
         """The body is complete and takes `size` bytes; the place is this request's now."""
         self._budget.arriving.pop(self, None)
-        self._free(self._reserved - size)
         self._size = size
+        if size > self._reserved:
+            self.take(size - self._reserved)
+        else:
+            self._free(self._reserved - size)
 
     def take(self, size: int) -> None:
         """So many more bytes, at once or not at all: whoever holds some never waits for others.
@@ -115,11 +118,10 @@ class Holding:
         if self._given_up or self._task is None:
             return False
         self._given_up = True
-        self._free(self._reserved)
+        self._subtract(self._reserved)
         return self._task.cancel()
 
     def __enter__(self) -> Holding:
-        self._budget.arriving[self] = None
         return self
 
     def __exit__(
@@ -131,14 +133,20 @@ class Holding:
             raise RequestError("the request came too slowly while others waited", reason=Reason.BUSY) from error
 
     def add(self, size: int) -> None:
-        """Count so many bytes as this request's."""
+        """Count so many bytes as this request's; its time runs from the first on, not while it waits for room."""
+        if self._start is None:
+            self._start = time.monotonic()
+            self._budget.arriving[self] = None
         self._reserved += size
         self._budget.used += size
 
     def _free(self, size: int) -> None:
+        self._subtract(size)
+        self._budget.admit()
+
+    def _subtract(self, size: int) -> None:
         self._reserved -= size
         self._budget.used -= size
-        self._budget.admit()
 
 
 def busy() -> RequestError:

@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import Reason, RequestError
 from .signature import DEFAULT_OUTPUTS, InferRequest, infer_request, require_few
-from .tensors import BYTES, Tensor, raw_of, tensor_from_raw, tensor_from_values
+from .tensors import BYTES, Tensor, buffer_of, tensor_from_raw, tensor_from_values
 
 HEADER_LENGTH = "inference-header-content-length"
 _TEXT_OUTPUTS = ("masks_rle",)
@@ -64,25 +64,25 @@ def _inputs(items: Sequence[Mapping[str, Any]], binary: memoryview) -> list[Tens
     return inputs
 
 
-def write_response(request: HttpRequest, tensors: Sequence[Tensor], *, model: str, version: str) -> tuple[bytes, int]:
-    """The body, and how much of it is JSON."""
-    head: dict[str, Any] = {"model_name": model, "model_version": version}
-    if request.id:
-        head["id"] = request.id
-    blobs: list[bytes] = []
-    text = [json.dumps(head).encode()[:-1], b', "outputs": [']
+def write_response(
+    request: HttpRequest, tensors: Sequence[Tensor], *, model: str, version: str
+) -> tuple[list[memoryview], int]:
+    """The pieces of the body, and how many bytes of it are JSON, which is the first piece."""
+    about = {"model_name": model, "model_version": version, **({"id": request.id} if request.id else {})}
+    blobs: list[memoryview] = []
+    text = [json.dumps(about).encode()[:-1], b', "outputs": [']
     for index, tensor in enumerate(tensors):
         output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.data.shape)}
         binary = request.binary.get(tensor.name, request.binary_default)
         if binary:
-            blobs.append(raw_of(tensor))
+            blobs.append(buffer_of(tensor))
             output["parameters"] = {"binary_data_size": len(blobs[-1])}
         text += [b", " if index else b"", json.dumps(output).encode()]
         if not binary:
             text += [text.pop()[:-1], b', "data": [', *_values(tensor), b"]}"]
     text.append(b"]}")
-    length = sum(map(len, text))
-    return b"".join([*text, *blobs]), length
+    head = b"".join(text)
+    return [memoryview(head), *blobs], len(head)
 
 
 def _header_length(text: str | None, body_length: int) -> int:

@@ -41,8 +41,8 @@ class Infer:
                 if self._connections is not None:
                     self._connections.abort(scope)
 
-    async def _answer(self, request: Request, holding: Holding) -> tuple[bytes, int]:
-        """The body of the answer, and how much of it is JSON."""
+    async def _answer(self, request: Request, holding: Holding) -> tuple[list[memoryview], int]:
+        """The pieces of the answer's body, and how many bytes of it are JSON."""
         options = self._options
         self._service.require_model(request.path_params["model"], request.path_params.get("version", ""))
         body = await self._body(request, holding)
@@ -53,19 +53,18 @@ class Infer:
             name, size = options.model_name, sum(tensor.nbytes for tensor in tensors)
             return await off_loop(size, lambda: write_response(parsed, tensors, model=name, version=MODEL_VERSION))
 
-    async def _write(self, send: Send, body: bytes, json_length: int) -> None:
-        binary = json_length < len(body)
+    async def _write(self, send: Send, body: list[memoryview], json_length: int) -> None:
+        length = sum(map(len, body))
+        binary = json_length < length
         kind = b"application/octet-stream" if binary else b"application/json"
-        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+        headers = [(b"content-type", kind), (b"content-length", str(length).encode())]
         if binary:
             headers.append((HEADER_LENGTH.encode(), str(json_length).encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        view = memoryview(body)
-        for start in range(0, len(body), _PIECE):
+        for piece in (part[start : start + _PIECE] for part in body for start in range(0, len(part), _PIECE)):
             with time_limit(self._options.write_timeout_s, "the answer was not read in time"):
-                piece = bytes(view[start : start + _PIECE])
-                more = start + _PIECE < len(body)
-                await send({"type": "http.response.body", "body": piece, "more_body": more})
+                await send({"type": "http.response.body", "body": bytes(piece), "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _body(self, request: Request, holding: Holding) -> bytes:
         if request.headers.get("content-encoding", "identity") != "identity":

@@ -73,7 +73,7 @@ def _middleware(options: ServeOptions, connections: Connections | None) -> list[
         expose_headers=[HEADER_LENGTH],
     )
     return [
-        *([Middleware(BusyConnections, connections)] if connections else []),
+        *([Middleware(BusyConnections, connections)] if connections is not None else []),
         Middleware(Access, options, _answer_to),
         *([cross_origin] if options.allow_origin else []),
     ]

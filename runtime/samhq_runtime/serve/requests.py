@@ -47,4 +47,4 @@ def require_room(
             "masks_rle, for binary tensors (the parameter binary_data_output), or over gRPC",
             reason=Reason.TOO_LARGE,
         )
-    return 2 * masks * (pixels + 4 * logits) + _JSON_BYTES * in_json  # computed, and copied to be sent
+    return 3 * masks * (pixels + 4 * logits) + _JSON_BYTES * in_json  # computed, joined, copied to be sent

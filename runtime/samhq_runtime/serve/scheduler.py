@@ -6,13 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..predictor import EncodedImage
 from .embedding_cache import EmbeddingCache
 from .errors import Reason, RequestError
 from .images import FittedImage
 from .signature import PromptSet, Segmentation
+
+_MOST_PROMPTS, _MOST_PIXELS = 64, 16_000_000  # of a job that is done in one go
+_PROMPT_S, _PIXEL_S = 0.02, 3e-8  # what a prompt, and a pixel of its mask, put a job back
 
 
 @dataclass(eq=False)
@@ -28,6 +31,20 @@ class Job:
     prompts: PromptSet
     deadline: float
     future: Future[Segmentation] = field(default_factory=Future)
+    delay_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Its turn comes as much later as it takes longer than a small one, by a guess, so that those do not wait."""
+        self.turn = time.monotonic() + self.delay_s + len(self.prompts) * (_PROMPT_S + _PIXEL_S * self.pixels)
+
+    def split(self) -> list[Job]:
+        """The same prompts as jobs so small that others need not wait for all of them."""
+        rows = max(1, min(_MOST_PROMPTS, _MOST_PIXELS // self.pixels))
+        jobs: list[Job] = []
+        for start in range(0, len(self.prompts), rows):
+            delay_s = jobs[-1].turn - time.monotonic() if jobs else 0.0
+            jobs.append(replace(self, prompts=self.prompts[start : start + rows], future=Future(), delay_s=delay_s))
+        return jobs
 
     @property
     def original_hw(self) -> tuple[int, int]:
@@ -71,7 +88,9 @@ class BatchLimit:
 
 
 class Scheduler:
-    """A queue in order of arrival. A batch is the first job that can start and all later ones that fit in with it.
+    """A queue in order of arrival, but for large jobs, which let later small ones go first, though not for ever.
+
+    A batch is the first job that can start and all others that fit in with it.
 
     Nobody waits for a batch to fill: jobs that can share a call gather while the workers are busy. An image is encoded
     by one worker at a time; jobs for it wait while others are served. Thread-safe.
@@ -100,7 +119,8 @@ class Scheduler:
         with self._changed:
             while True:
                 self._drop(lambda job: job.deadline < time.monotonic() or job.future.cancelled())
-                first = next((job for job in self._jobs if job.key not in self._encoding), None)
+                startable = (job for job in self._jobs if job.key not in self._encoding)
+                first = min(startable, key=lambda job: job.turn, default=None)
                 if first is not None:
                     break
                 if self._closed and not self._jobs:
@@ -134,7 +154,7 @@ class Scheduler:
     def _together(self, first: Job) -> list[Job]:
         jobs: list[Job] = []
         room = self.limit.prompts_of(first.pixels)
-        for job in self._jobs:
+        for job in [first, *(job for job in self._jobs if job is not first)]:
             if job.key == first.key and job.prompts.kind == first.prompts.kind:
                 room -= len(job.prompts)
                 if jobs and room < 0:

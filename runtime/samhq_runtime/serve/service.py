@@ -23,7 +23,7 @@ from .off_loop import off_loop
 from .options import MEGA, ServeOptions
 from .requests import read_infer, require_room
 from .scheduler import BatchLimit, Job, Scheduler
-from .signature import InferRequest, PromptSet, answer, answer_bytes, model_inputs, model_outputs
+from .signature import InferRequest, PromptSet, answer, answer_bytes, concatenate, model_inputs, model_outputs
 from .tensors import Tensor
 from .time_limit import time_limit
 from .worker import Worker
@@ -131,11 +131,14 @@ class Service:
         start = time.monotonic()
         with time_limit(self.options.timeout_s, f"not answered within {self.options.timeout_s:g} s"):
             prompts, source = await off_loop(request.nbytes, lambda: read_infer(request, self.sizes, self.options))
-            job = await self._job(prompts, source, start + self.options.timeout_s)
-            holding.take(require_room(request, prompts, job.original_hw, self.sizes, self.options))
-            self.scheduler.submit(job)
-            result = await asyncio.wrap_future(job.future)
-        tensors = await off_loop(answer_bytes(result, request.outputs), lambda: answer(result, request.outputs))
+            whole = await self._job(prompts, source, start + self.options.timeout_s)
+            holding.take(require_room(request, prompts, whole.original_hw, self.sizes, self.options))
+            jobs = whole.split()
+            for job in jobs:
+                self.scheduler.submit(job)
+            parts = await asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
+        size = sum(answer_bytes(part, request.outputs) for part in parts)
+        tensors = await off_loop(size, lambda: answer(concatenate(parts), request.outputs))
         self.metrics.request_seconds.observe(time.monotonic() - start)
         return tensors
 

@@ -80,6 +80,9 @@ class PromptSet:
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
 
+    def __getitem__(self, rows: slice) -> PromptSet:
+        return PromptSet({name: array[rows] for name, array in self.arrays.items()}, self.options)
+
     @property
     def kind(self) -> tuple[object, ...]:
         """Sets of the same kind (and image) can share a decoder call: same options, tensors and points a prompt."""
@@ -199,6 +202,17 @@ def join(prompts: Sequence[PromptSet]) -> PromptSet:
     """Sets of the same kind as one."""
     names = prompts[0].arrays
     return PromptSet({name: np.concatenate([p.arrays[name] for p in prompts]) for name in names}, prompts[0].options)
+
+
+def concatenate(parts: Sequence[Segmentation]) -> Segmentation:
+    """What the prompts of all parts gave, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Segmentation(
+        np.concatenate([part.masks for part in parts]),
+        np.concatenate([part.iou_predictions for part in parts]),
+        np.concatenate([part.low_res_logits for part in parts]),
+    )
 
 
 def answer(result: Segmentation, outputs: Sequence[str]) -> list[Tensor]:

@@ -105,7 +105,15 @@ def raw_of(tensor: Tensor) -> bytes:
     """The bytes `tensor_from_raw` reads."""
     if tensor.data.dtype == object:
         return b"".join(struct.pack("<I", len(item)) + item for item in tensor.data.ravel())
-    return tensor.data.astype(tensor.data.dtype.newbyteorder("<"), copy=False).tobytes()
+    return buffer_of(tensor).tobytes()
+
+
+def buffer_of(tensor: Tensor) -> memoryview:
+    """`raw_of`, without a copy where there is none to make."""
+    if tensor.data.dtype == object:
+        return memoryview(raw_of(tensor))
+    data = np.ascontiguousarray(tensor.data, tensor.data.dtype.newbyteorder("<"))
+    return data.reshape(-1).view(np.uint8).data
 
 
 def _count(name: str, datatype: str, shape: Sequence[int]) -> int:
