@@ -7,6 +7,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -33,7 +34,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(partial)
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the disk may be read-only by now; what went wrong above is the error to show
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

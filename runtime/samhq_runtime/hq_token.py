@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import BackendUnavailable, CheckpointError, PromptError
+from .errors import BackendUnavailable, CheckpointError, PromptError, reason_of
 
 # Ours, and those of official and of Hugging Face state dicts.
 _NAMES = ("hq_token", "mask_decoder.hf_token.weight", "mask_decoder.hq_token.weight")
@@ -54,9 +54,9 @@ def require_hq_token(values: ArrayLike, *, embed_dim: int) -> NDArray[np.float32
 
 def _read_npy(path: Path) -> NDArray[Any]:
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as e:
-        raise CheckpointError(f"{path.name}: cannot be read as a .npy file ({e})") from e
+        return np.lib.format.open_memmap(path, mode="r")  # nothing is read of one that is too large
+    except Exception as e:  # a damaged header may raise whatever parsing text raises
+        raise CheckpointError(f"{path.name}: cannot be read as a .npy file ({reason_of(e)})") from e
 
 
 def _read_safetensors(path: Path) -> tuple[NDArray[Any], Mapping[str, str]]:

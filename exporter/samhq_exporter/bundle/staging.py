@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from samhq_runtime.errors import ConfigError, interrupted
 from samhq_runtime.manifest import MANIFEST_NAME
+
+from .leftovers import OLD, PARTIAL, claimed, recover, removable
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -22,20 +27,33 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
         ConfigError: `output` exists without `overwrite`, is not a bundle, or its parent cannot be written; asked before
             the block and after it, because exports take minutes.
     """
-    _require_replaceable(output, overwrite=overwrite)
-    output = Path(os.path.realpath(output))  # what a link names is replaced, not the link
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
-    except OSError as e:
-        raise ConfigError(f"{output}: cannot be written ({e.strerror}); choose another --output") from e
-    try:
-        yield staging
-        staging.chmod(0o755)
-        _require_replaceable(output, overwrite=overwrite)
-        _swap(staging, output)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    named, output = output, Path(os.path.realpath(output))  # what a link names is replaced, not the link
+    recover(output)
+    _require_replaceable(named, overwrite=overwrite)
+    with ExitStack() as claims:
+        try:
+            staging = _new_folder(output, claims)
+        except OSError as e:
+            raise ConfigError(f"{output}: cannot be written ({e.strerror}); choose another --output") from e
+        try:
+            yield staging
+            staging.chmod(0o755)
+            _require_replaceable(named, overwrite=overwrite)
+            _swap(staging, output)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _new_folder(output: Path, claims: ExitStack) -> Path:
+    """A temporary folder beside `output` that is ours, until `claims` end."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=PARTIAL, dir=output.parent))
+        ours = claims.enter_context(claimed(staging))
+        if staging.is_dir():  # or another run took it for a dead one's in the moment before it was locked
+            if not ours:
+                _log.info("%s: folders cannot be locked here; a run that is killed leaves this one", staging)
+            return staging
 
 
 def _require_replaceable(output: Path, *, overwrite: bool) -> None:
@@ -45,6 +63,8 @@ def _require_replaceable(output: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{output}: already exists; choose another --output, or give --overwrite to replace it")
     if not _is_bundle(output) and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"{output}: is not a bundle, so --overwrite does not replace it; choose another --output")
+    if not removable(output):
+        raise ConfigError(f"{output}: belongs to another user, who alone can replace it; choose another --output")
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -61,12 +81,13 @@ def _swap(staging: Path, output: Path) -> None:
     if not output.exists():
         staging.rename(output)
         return
-    old = staging.with_suffix(".old")
-    output.rename(old)
-    try:
-        staging.rename(output)
-    except BaseException:  # Ctrl-C too
-        old.rename(output)
-        raise
-    with interrupted(f"{output} is complete, and what it replaced partly left in {old}"):
-        shutil.rmtree(old)
+    old = staging.with_suffix(OLD)
+    with claimed(output):
+        output.rename(old)
+        try:
+            staging.rename(output)
+        except BaseException:  # Ctrl-C too
+            old.rename(output)
+            raise
+        with interrupted(f"{output} is complete, and what it replaced partly left in {old}"):
+            shutil.rmtree(old)

@@ -19,6 +19,7 @@ from ..model import PlainSam, Sam
 from ..model.tiny_vit import fold_weights
 from .infer import MASK_TOKENS, NOT_A_MODEL, architecture_of, is_tiny_vit
 from .input_size import resize_state, resized
+from .plain_tensors import require_weights
 from .stored import read_weights
 
 # (official prefix, prefix in our modules): `hf_` is spelt `hq_`, and what depends on the image alone moved.
@@ -79,6 +80,7 @@ def load_checkpoint(
             SAM, or `image_size` does not fit the patches.
     """
     stored = read_weights(path)
+    require_weights(stored.state, path)
     state = {key: value.float() for key, value in stored.state.items()}
     fusion = _token_fusion(state, stored.metadata, token_fusion, path)
     arch = replace(infer_architecture(state, path), decoder_norm_eps=stored.decoder_norm_eps)
@@ -94,7 +96,9 @@ def checkpoint_of_model(
     Raises as `load_checkpoint` does; the hash is over the names and values of its tensors.
     """
     name = Path(f"{type(model).__name__} object")
-    state = {key: value.detach().cpu().float().clone() for key, value in model.state_dict().items()}
+    given = model.state_dict()
+    require_weights(given, name)
+    state = {key: value.detach().cpu().float().clone() for key, value in given.items()}
     digest = hashlib.sha256()
     for key in sorted(state):
         digest.update(key.encode())

@@ -186,7 +186,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
         raise CheckpointError(f"{file}: no such file; expected it beside the weights, as save_pretrained does") from e
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise CheckpointError(f"{file}: cannot be read as JSON ({e}); download it again") from e
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: holds a {type(content).__name__}; expected a JSON object, download it again")

@@ -56,6 +56,7 @@ SIZES: dict[str, dict[str, object]] = {
 }
 HQ_SIZES: dict[str, dict[str, object]] = {"mask_decoder_config": {"vit_dim": 768}}
 _MLP_RATIO = 4.0
+_MOST_MLP_RATIO = 1000
 DECODER_NORM_EPS = 1e-6  # default of mask_decoder_config.layer_norm_eps; the official packages have 1e-5
 
 
@@ -106,10 +107,20 @@ def _require(
         for name, value in values.items():
             got = given.get(name, defaults[section][name])
             if name == "mlp_dim" and got is None:
-                got = int(given.get("hidden_size", SIZES[section]["hidden_size"]) * given.get("mlp_ratio", _MLP_RATIO))
+                got = _mlp_dim(given, path)
             got = tuple(got) if isinstance(got, list) else got  # JSON has no tuples
             if got != value:
                 raise CheckpointError(f"{path.name}: {section}.{name} is {got!r}, expected {value!r} {because}")
+
+
+def _mlp_dim(vision: Mapping[str, Any], path: Path) -> int:
+    size, ratio = vision.get("hidden_size", SIZES["vision_config"]["hidden_size"]), vision.get("mlp_ratio", _MLP_RATIO)
+    if type(size) is not int or type(ratio) not in (int, float) or not 0 < ratio < _MOST_MLP_RATIO:
+        raise CheckpointError(
+            f"{path.name}: vision_config has hidden_size {size!r} and mlp_ratio {ratio!r}, expected a whole number and "
+            f"a number below {_MOST_MLP_RATIO}; download config.json again"
+        )
+    return int(size * ratio)
 
 
 def _sizes_of(state: Mapping[str, Tensor], *, hq: bool) -> dict[str, dict[str, object]]:

@@ -17,6 +17,7 @@ from samhq_runtime.errors import CheckpointError, reason_of
 
 from ..architecture import Architecture
 from .huggingface import has_huggingface_names, is_huggingface, read_huggingface
+from .plain_tensors import require_stored
 from .released import RELEASES
 
 
@@ -68,9 +69,12 @@ def _content(path: Path) -> tuple[object, Mapping[str, str]]:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
             return load_file(path), metadata
+        require_stored(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol; our own message follows
             return torch.load(path, map_location="cpu", weights_only=True), {}
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as e:
         raise CheckpointError(
             f"{path.name}: refused, it is not a plain tensor file (it may hold code); "

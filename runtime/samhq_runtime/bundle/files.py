@@ -8,6 +8,7 @@ from ..errors import BundleError
 from ..files import sha256_of
 from ..manifest import MANIFEST_NAME, FileEntry, Manifest
 from ..nvidia.rebuild import rebuild_command
+from .external_data import external_files
 
 
 def verify_files(bundle: Path, manifest: Manifest) -> None:
@@ -25,6 +26,23 @@ def verify_files(bundle: Path, manifest: Manifest) -> None:
         if path.stat().st_size != expected.bytes or sha256_of(path) != expected.sha256:
             cure = _rebuild(bundle, manifest, name) or "copy it again"
             raise BundleError(f"{path}: damaged or changed (its SHA-256 is not the manifest's); {cure}")
+    for kind, file in listed:
+        if kind == "graph":
+            _require_listed_weights(bundle, file, manifest)
+
+
+def _require_listed_weights(bundle: Path, graph: str, manifest: Manifest) -> None:
+    """Every file that a graph takes weights from lies beside it and is hashed: backends load whatever it names."""
+    try:
+        files = external_files(bundle / graph)
+    except (ValueError, RecursionError) as e:
+        raise BundleError(f"{bundle / graph}: not an ONNX graph ({e}); export the bundle again") from e
+    for file in sorted(files):
+        beside = (PurePosixPath(graph).parent / file).as_posix()
+        if {"/", "\\"} & set(file) or beside not in manifest.files:  # those are inside, and no links out
+            raise BundleError(
+                f"{bundle / graph}: refused, it takes weights from {file!r}, which is not a hashed file of this bundle"
+            )
 
 
 def _rebuild(bundle: Path, manifest: Manifest, name: str) -> str:

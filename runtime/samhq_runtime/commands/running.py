@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 from ..errors import SamHqError
 from ..installing import install_command
@@ -15,6 +16,9 @@ def run_command(command: Callable[[], None], *, extras: str) -> int:
     Anything else is a bug of ours and keeps its traceback. A command that Ctrl-C may leave with some of its results
     says which, through `interrupted`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter of a file name is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         command()
     except SamHqError as e:

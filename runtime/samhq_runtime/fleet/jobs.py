@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import PromptError
 
+RESERVED = ("settings",)  # `settings.json` in the folder of results says what they are of
 _RANKS = {"point_coords": 3, "point_labels": 2, "box": 2}  # with a leading dimension for the objects
 
 
@@ -18,7 +19,7 @@ class ImageJob:
     """One image of the folder and its prompts, as `Predictor.predict` takes them.
 
     Attributes:
-        image: path relative to the folder of images, with forward slashes; names the results too.
+        image: path relative to the folder of images, with forward slashes and no `.` in it; names the results too.
         prompts: JSON values for those of `point_coords`, `point_labels`, `box` that are given.
     """
 
@@ -43,7 +44,7 @@ def read_jobs(prompts: Path) -> list[ImageJob]:
         if not line.strip():
             continue
         job = _job(line, where=f"{prompts}:{number}")
-        if job.image in jobs:
+        if job.image in jobs:  # `./cat.jpg` too, whose masks would take the place of those of `cat.jpg`
             raise PromptError(f"{prompts}:{number}: {job.image} occurs twice; put all its prompts on one line")
         jobs[job.image] = job
     if not jobs:
@@ -72,7 +73,9 @@ def _job(line: str, *, where: str) -> ImageJob:
     path = PurePosixPath(image)
     if path.is_absolute() or ".." in path.parts or not path.name:
         raise PromptError(f"{where}: image {image!r} lies outside the folder of images")
+    if path.as_posix() in RESERVED:
+        raise PromptError(f"{where}: image {image!r}: its results would take the place of settings.json; rename it")
     unknown = [name for name in content if name not in _RANKS]
     if unknown or not content:
         raise PromptError(f"{where}: got prompts {sorted(content)}, expected some of {', '.join(_RANKS)}")
-    return ImageJob(image, content)
+    return ImageJob(path.as_posix(), content)

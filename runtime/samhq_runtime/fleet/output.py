@@ -10,9 +10,9 @@ from ..contract import Array
 from ..errors import ConfigError
 from ..files import write_text
 from ..masks.rle import encode_rle
-from .jobs import ImageJob
+from .jobs import RESERVED, ImageJob
 
-_SETTINGS = "settings.json"
+_SETTINGS = f"{RESERVED[0]}.json"
 
 
 def result_path(output: Path, image: str) -> Path:
@@ -23,7 +23,7 @@ def is_done(output: Path, job: ImageJob) -> bool:
     """Whether the image's file is there and answers these prompts, so that an interrupted run goes on where it was."""
     try:
         content = json.loads(result_path(output, job.image).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("prompts") == dict(job.prompts)
 

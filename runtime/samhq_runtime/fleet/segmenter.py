@@ -49,8 +49,8 @@ class Segmenter:
     def run(self, job: ImageJob) -> str:
         try:
             return self._run(job)
-        except OSError as e:
-            return f"its results cannot be written ({e.strerror or e})"
+        except (OSError, ValueError) as e:  # ValueError: a name that no file can have
+            return f"its results cannot be written ({getattr(e, 'strerror', None) or e})"
 
     def _run(self, job: ImageJob) -> str:
         options = self._options
@@ -59,8 +59,9 @@ class Segmenter:
             masks, iou_predictions, _ = self._predictor.predict(
                 **job.arguments(), multimask_output=options.multimask_output, hq_token_only=options.hq_token_only
             )
-        except SamHqError as e:
-            write_failure(options.output, job, str(e))
-            return str(e)
+        except Exception as e:  # whatever one image does, the others are still to be done
+            message = str(e) if isinstance(e, SamHqError) else f"{type(e).__name__}: {e}"
+            write_failure(options.output, job, message)
+            return message
         write_result(options.output, job, masks, iou_predictions)
         return ""

@@ -13,6 +13,15 @@ from .providers import OPENVINO
 MAX_THREADS = 1024  # backends crash, instead of saying so, when they cannot start their threads
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether a path is text; on Linux any bytes may be one."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def open_session(
     path: Path,
     spec: GraphSpec,
@@ -33,6 +42,8 @@ def open_session(
     """
     if not 0 <= threads <= MAX_THREADS:
         raise ConfigError(f"threads: got {threads}, expected 0 (one per physical core) to {MAX_THREADS}")
+    if not is_utf8(path):
+        raise BackendUnavailable(f"{str(path)!r}: backends cannot open a path that is not UTF-8; rename or link it")
     if path.suffix != ".onnx":
         raise BackendUnavailable(f"{path.name}: no backend for {path.suffix!r}; expected .onnx")
     if any(name.partition(":")[0] == OPENVINO for name in providers):

@@ -1,0 +1,79 @@
+"""Which files an ONNX graph takes weights from, read from its protobuf without the onnx package.
+
+Only the fields on the way to a tensor's `external_data` are looked at; a tensor's own bytes are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+# onnx.proto: for every kind of message, which fields lead on, by number.
+_FIELDS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "function": {7: "node"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+_KEY, _VALUE = 1, 2  # of an entry
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MOST_DEPTH = 64
+
+
+def external_files(graph: Path) -> set[str]:
+    """The `location` of every tensor that is stored outside the file; ValueError if it is no protobuf."""
+    return set(_locations(memoryview(np.memmap(graph, np.uint8, "r")), "model", 0))
+
+
+def _locations(message: memoryview, kind: str, depth: int) -> Iterator[str]:
+    if depth > _MOST_DEPTH:
+        raise ValueError("graphs inside graphs without end")
+    for number, content in _fields(message):
+        inner = _FIELDS[kind].get(number)
+        if inner == "entry":
+            entry = dict(_fields(content))
+            if bytes(entry.get(_KEY, b"")) == b"location":
+                yield bytes(entry.get(_VALUE, b"")).decode("utf-8")
+        elif inner:
+            yield from _locations(content, inner, depth + 1)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Number and content of every field that has bytes; the others are passed over."""
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
+        wire = tag & 7
+        if wire == _VARINT:
+            _, position = _varint(message, position)
+            continue
+        if wire == _BYTES:
+            size, position = _varint(message, position)
+        elif wire in (_FIXED64, _FIXED32):
+            size = 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {wire}")
+        if position + size > len(message):
+            raise ValueError("a field is cut off")
+        if wire == _BYTES:
+            yield tag >> 3, message[position : position + size]
+        position += size
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """The number, and where the next one begins."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(message):
+            raise ValueError("a number is cut off")
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            return value, position
+    raise ValueError("a number without end")
