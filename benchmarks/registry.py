@@ -114,6 +114,13 @@ BENCHMARKS = {
             libraries=_TORCH,
         ),
         Benchmark(
+            name="hostile",
+            question="what do damaged inputs and kills at random moments do?",
+            cost="minutes, or as long as you like",
+            tables={"hostile": "docs/security.md"},
+            libraries=("torch", "grpcio", "protobuf"),
+        ),
+        Benchmark(
             name="input_size",
             question="what does another `--image-size` do to masks?",
             cost="some minutes",

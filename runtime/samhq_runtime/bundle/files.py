@@ -36,7 +36,9 @@ def _require_listed_weights(bundle: Path, graph: str, manifest: Manifest) -> Non
     try:
         files = external_files(bundle / graph)
     except (ValueError, RecursionError) as e:
-        raise BundleError(f"{bundle / graph}: not an ONNX graph ({e}); export the bundle again") from e
+        raise BundleError(
+            f"{bundle / graph}: refused, not a graph of this project ({e}); export the bundle again"
+        ) from e
     for file in sorted(files):
         beside = (PurePosixPath(graph).parent / file).as_posix()
         if {"/", "\\"} & set(file) or beside not in manifest.files:  # those are inside, and no links out

@@ -6,6 +6,7 @@ uvicorn gives a connection no time limit before its first request is complete, a
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from typing import Any
 
@@ -13,7 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 _MAX_HEAD = 1 << 16  # bytes of a request before the application has it: its line and headers
 _HEAD_END = b"\r\n\r\n"
-_SWEEP_S = 1.0
+_SWEEP_S = 0.1
+_GRACE_S = 0.5  # within which a connection is not closed for others: its request may be on the way
 
 
 class Connection:
@@ -25,6 +27,11 @@ class Connection:
         self.busy = False
         self.head = 0
         self._tail = b""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request of it has arrived, nor is answered."""
+        return not self.busy and self._tail != _HEAD_END
 
     def set_busy(self, busy: bool) -> None:
         self.busy, self.since, self.head, self._tail = busy, time.monotonic(), 0, b""
@@ -39,10 +46,13 @@ class Connection:
 
 
 class Connections:
-    """Of one event loop. Those with nothing in progress are closed when they are late, or when others need room."""
+    """Of one event loop. Those with nothing in progress are closed when they are late, or when others need room.
 
-    def __init__(self, *, limit: int, header_timeout_s: float, write_timeout_s: float) -> None:
-        self._limit = limit
+    There may be more than `limit` for a moment, though never more than `most`.
+    """
+
+    def __init__(self, *, limit: int, most: int, header_timeout_s: float, write_timeout_s: float) -> None:
+        self._limit, self._most = limit, most
         self._header_timeout_s, self._write_timeout_s = header_timeout_s, write_timeout_s
         self._by_client: dict[Any, Connection] = {}
 
@@ -50,14 +60,10 @@ class Connections:
         return len(self._by_client)
 
     def opened(self, transport: asyncio.Transport) -> None:
-        idle = (client for client, connection in self._by_client.items() if not connection.busy)
-        if len(self) >= self._limit:
-            client = min(idle, key=lambda client: self._by_client[client].since, default=None)
-            if client is None:
-                transport.abort()
-                return
-            self._close(client)
-        self._by_client[_client(transport)] = Connection(transport)
+        if len(self) >= self._most:
+            transport.abort()
+        else:
+            self._by_client[_client(transport)] = Connection(transport)
 
     def received(self, transport: asyncio.Transport, data: bytes) -> bool:
         """Whether data may go on to the parser: not those of a head without end."""
@@ -87,8 +93,17 @@ class Connections:
         """Close what is late, until cancelled."""
         while True:
             await asyncio.sleep(_SWEEP_S)
+            self._make_room()
             for connection in [c for c in self._by_client.values() if not c.busy]:
                 self._close_if_late(connection.transport, time.monotonic() - connection.since)
+
+    def _make_room(self) -> None:
+        """Close those that were idle longest, as many as there are too many."""
+        excess, before = len(self) - self._limit, time.monotonic() - _GRACE_S
+        if excess > 0:
+            idle = [(c.since, client) for client, c in self._by_client.items() if c.idle and c.since < before]
+            for _, client in heapq.nsmallest(excess, idle):
+                self._close(client)
 
     def _close_if_late(self, transport: asyncio.Transport, idle_s: float) -> None:
         """What is left of an answer is still sent, unless nobody reads it."""

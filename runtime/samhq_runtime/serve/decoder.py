@@ -1,6 +1,7 @@
 """A process that decodes image files for the server, so that a file that takes too long, or too much, ends with it.
 
-Over a socket: image files in, `answer_of` back. It ends with the server, at the other end of the socket.
+Over a socket: an empty message once it can begin; then image files in, `answer_of` back. It ends with the server, at
+the other end of the socket.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def main(socket: int, image_size: int, given: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us
     _bound_memory(_BASE_BYTES + _BYTES_PER_PIXEL * limits.max_image_mp * MEGA)
     connection = Connection(socket)
+    connection.send_bytes(b"")
     while True:
         try:
             content = connection.recv_bytes()

@@ -21,6 +21,7 @@ from .images import FittedImage
 from .options import MEGA, ServeOptions
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_START_S = 30.0  # for a process to start, which is not the image's fault
 _LARGE_NICE = 5  # large files give way to everything else
 _SMALL = 16 * MEGA  # pixels, times scans: what a photo of a telephone takes
 
@@ -82,10 +83,7 @@ class _Lane:
             raise RequestError(
                 f"image: not decoded within {timeout:.1f} s; send a smaller one, or pixels", reason=Reason.TOO_LARGE
             ) from e
-        except (
-            OSError,
-            EOFError,
-        ) as e:  # the libraries that decode are written in C
+        except (OSError, EOFError) as e:  # the libraries that decode are written in C
             self._end(process)
             raise RequestError("image: ended the process that decoded it") from e
 
@@ -114,6 +112,7 @@ class _Process:
 
     child: subprocess.Popen[bytes]
     connection: Connection = field(repr=False)
+    ready: bool = False
 
     @classmethod
     def start(cls, image_size: int, limits: ServeOptions, nice: int) -> _Process:
@@ -130,7 +129,14 @@ class _Process:
         return cls(child, Connection(ours.detach()))
 
     def ask(self, content: bytes, timeout: float) -> bytes:
+        """Raises TimeoutError; EOFError or OSError if it ended."""
+        if not self.ready:
+            self._receive(_START_S)
+            self.ready = True
         self.connection.send_bytes(content)
+        return self._receive(timeout)
+
+    def _receive(self, timeout: float) -> bytes:
         if not self.connection.poll(timeout):
             raise TimeoutError
         return self.connection.recv_bytes()

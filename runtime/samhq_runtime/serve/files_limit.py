@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 
 _MOST = 65_536
+_CROWD = 8  # times the limit
 _OURS = 256  # graphs, pipes to decoders, the listeners and what libraries open
 
 
@@ -18,6 +19,11 @@ def raise_files_limit() -> int:
     return _MOST if soft == resource.RLIM_INFINITY else soft
 
 
-def grpc_connections(http_connections: int) -> int:
+def most_http_connections(limit: int) -> int:
+    """How many there may be for a moment, until those above the limit are closed."""
+    return max(limit, min(_CROWD * limit, (raise_files_limit() - _OURS) // 2))
+
+
+def grpc_connections(http_limit: int) -> int:
     """What is left for gRPC, which closes nobody's connection for another's: enough that many idle ones fit."""
-    return max(http_connections, raise_files_limit() - http_connections - _OURS)
+    return max(http_limit, raise_files_limit() - most_http_connections(http_limit) - _OURS)

@@ -22,6 +22,7 @@ from ..errors import BackendUnavailable, ImageError, PromptError
 from .access import Access
 from .connections import BusyConnections, Connections, watched
 from .errors import Reason, RequestError, message_of, reason_of
+from .files_limit import most_http_connections
 from .http_codec import HEADER_LENGTH
 from .http_infer import Infer
 from .options import ServeOptions
@@ -88,6 +89,7 @@ class HttpServer(uvicorn.Server):
         self.port: int = self._socket.getsockname()[1]
         self._connections = Connections(
             limit=options.max_connections,
+            most=most_http_connections(options.max_connections),
             header_timeout_s=options.header_timeout_s,
             write_timeout_s=options.write_timeout_s,
         )

@@ -27,8 +27,8 @@ class ServeOptions:
             together are hardly faster on a CPU.
         cache_mb: encoded images that are kept, in megabytes; the least recently used go first.
         max_concurrency: requests that are computed or wait for it, their bodies received; more are told to come back.
-        max_connections: HTTP connections; where there are more, the one that was idle longest goes. gRPC has as many as
-            the limit of open files leaves.
+        max_connections: HTTP connections; where there are more, those that were idle longest are closed. gRPC has as
+            many as the limit of open files leaves.
         max_held_mb: megabytes held for all clients together: bodies that arrive, masks computed, answers not yet read.
         max_request_mb, max_prompts, max_points: bounds of one request's size, and of one prompt's points.
         max_image_mp, max_image_side, max_aspect: most megapixels of one image, pixels of its longer side, and how many

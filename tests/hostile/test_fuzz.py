@@ -1,0 +1,33 @@
+"""A bounded, seeded part of what `python -m benchmarks hostile` does for as long as it is told to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.measure.hostile import fuzz_server
+from samhq_runtime import Bundle, Predictor
+from tests.support.fuzz import run, targets_of
+from tests.support.hostile import server_process
+from tests.support.serving import IMAGE
+
+SEEDS = range(150)
+
+
+def test_in_this_process(tiny_bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with Predictor(tiny_bundle, threads=1) as predictor:
+        predictor.set_image(IMAGE)
+        outcome = run(targets_of(tiny_bundle, tiny_checkpoint, tmp_path, predictor), SEEDS)
+    assert not outcome.raw, "\n".join(outcome.raw)
+    assert outcome.refused > outcome.cases // 4
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_the_server(tiny_bundle: Bundle, seed: int) -> None:
+    with server_process(tiny_bundle.path) as server:
+        found = fuzz_server(server, tiny_bundle.path, range(seed, seed + 200))
+        assert server.process.poll() is None
+    assert not found["raw"], found
+    assert not found["wrong"], found
+    assert found["refused"] > 200

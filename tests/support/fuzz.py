@@ -1,0 +1,174 @@
+"""Inputs that nobody would send on purpose, made from good ones by a seeded generator, and what each may come to.
+
+A target takes one damaged input. It is *refused* if one of this project's errors comes out, *raw* if any other
+exception does, and else accepted.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from samhq_exporter.weights.checkpoint import load_checkpoint
+from samhq_runtime import Bundle, Predictor
+from samhq_runtime.bundle.external_data import external_files
+from samhq_runtime.errors import SamHqError
+from samhq_runtime.fleet.jobs import read_jobs
+from samhq_runtime.frames.image_files import decode_image
+from samhq_runtime.manifest import Manifest
+from samhq_runtime.manifest.seal import sealed
+from tests.support.bundles import unsealed
+from tests.support.serving import IMAGE
+
+ODD: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 2**64, 10**400, 1e-320, 1e308, 3e38, -3e38, float("nan"),
+    float("inf"), "", "a", "\0", "\ud800", "../x", "/etc/passwd", "x" * 5000, [], {}, [[]], [1, [2]], {"a": {}},
+)  # fmt: skip
+PYTHON_ONLY: tuple[Any, ...] = (Fraction(1, 3), 1j, np.datetime64("2020-01-01"), b"x", object(), np.float64("nan"))
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+
+
+@dataclass
+class Outcome:
+    """Of many cases; `raw` are the exceptions that were none of ours, with the seeds that repeat them."""
+
+    cases: int = 0
+    refused: int = 0
+    raw: list[str] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+
+Target = Callable[[np.random.Generator], object]
+
+
+def run(targets: Mapping[str, Target], seeds: range) -> Outcome:
+    """One case of every target for each seed."""
+    outcome = Outcome()
+    for seed in seeds:
+        for number, (name, target) in enumerate(targets.items()):
+            outcome.cases += 1
+            try:
+                target(np.random.default_rng([seed, number]))
+            except SamHqError as e:
+                outcome.refused += 1
+                outcome.kinds[f"{name}: {type(e).__name__}"] += 1
+            except Exception as e:
+                outcome.raw.append(f"{name}, seed {seed}: {type(e).__name__}: {e}"[:300])
+    return outcome
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """Bytes changed, cut out, repeated or appended at random places."""
+    data = bytearray(content)
+    for _ in range(rng.integers(1, 6)):
+        start, size = int(rng.integers(0, len(data) + 1)), int(rng.integers(1, 40))
+        piece = rng.integers(0, 256, size, dtype=np.uint8).tobytes()
+        match rng.integers(0, 4):
+            case 0:
+                data[start : start + size] = piece
+            case 1:
+                del data[start : start + size]
+            case 2:
+                data[start:start] = piece
+            case _:
+                data[start:start] = data[max(0, start - size) : start]
+    return bytes(data)
+
+
+def odd_json(content: Any, rng: np.random.Generator, *, values: tuple[Any, ...] = ODD) -> Any:
+    """A copy with a few values replaced, removed or put under another name."""
+    content = copy.deepcopy(content)
+    for _ in range(rng.integers(1, 4)):
+        places = list(_places(content))
+        if not places:
+            return content
+        holder, key = places[rng.integers(len(places))]
+        value = values[rng.integers(len(values))]
+        match rng.integers(0, 4):
+            case 0:
+                del holder[key]
+            case 1 if isinstance(holder, dict):
+                holder[f"{key}x"] = holder.pop(key)
+            case _:
+                holder[key] = value
+    return content
+
+
+def _places(content: Any) -> Any:
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        yield content, key
+        yield from _places(value)
+
+
+def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predictor) -> dict[str, Target]:
+    """What takes input from elsewhere in this process; files go to `scratch`. `predictor` has an image set."""
+    files = [_encoded(name) for name in FORMATS]
+    manifest = unsealed(bundle.path)
+    graph, weights = (bundle.path / "mask_decoder.cpu.onnx").read_bytes(), checkpoint.read_bytes()
+    lines = [{"image": f"{i}.png", "box": [[1, 2, 30, 40]], "point_coords": [[3, 4]]} for i in range(3)]
+
+    def image(rng: np.random.Generator) -> object:
+        pixels = decode_image(damaged(files[rng.integers(len(files))], rng), check_hw=_small)
+        assert pixels.ndim == 3
+        return pixels
+
+    def prompts(rng: np.random.Generator) -> object:
+        good = {"point_coords": [[3, 4], [5, 6]], "point_labels": [1, 0], "box": [1, 2, 30, 40]}
+        given = odd_json(good, rng, values=(*ODD, *PYTHON_ONLY))
+        known = {name: given[name] for name in good if name in given}
+        masks, iou, logits = predictor.predict(**known)
+        assert np.isfinite(iou).all()
+        assert np.isfinite(logits).all()
+        return masks
+
+    def manifest_text(rng: np.random.Generator) -> object:
+        return Manifest.from_json(sealed(odd_json(manifest, rng)))
+
+    def jobs(rng: np.random.Generator) -> object:
+        path = scratch / "prompts.jsonl"
+        path.write_bytes("\n".join(json.dumps(odd_json(line, rng)) for line in lines).encode("utf-8", "replace"))
+        return [job.arguments() for job in read_jobs(path)]
+
+    def external(rng: np.random.Generator) -> object:
+        path = scratch / "graph.onnx"
+        path.write_bytes(damaged(graph, rng))
+        try:
+            return external_files(path)
+        except ValueError:
+            return None
+
+    def weights_file(rng: np.random.Generator) -> object:
+        path = scratch / "weights.pth"
+        path.write_bytes(damaged(weights, rng))
+        return load_checkpoint(path)
+
+    return {
+        "image": image,
+        "prompts": prompts,
+        "manifest": manifest_text,
+        "jobs": jobs,
+        "external data": external,
+        "checkpoint": weights_file,
+    }
+
+
+def _small(hw: tuple[int, int]) -> None:
+    if hw[0] * hw[1] > 1_000_000:
+        raise SamHqError("larger than a case may be")
+
+
+def _encoded(name: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(IMAGE).save(buffer, name, **({"progressive": True} if name == "JPEG" else {}))
+    return buffer.getvalue()
