@@ -38,6 +38,8 @@ def external_files(graph: Path) -> set[str]:
     Raises:
         ValueError: no protobuf, one that parsers may read differently, or a graph compiled for one device.
     """
+    if not graph.stat().st_size:
+        raise ValueError("an empty file")
     return set(_locations(np.memmap(graph, np.uint8, "r").data, "model", 0))
 
 

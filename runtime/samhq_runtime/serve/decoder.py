@@ -12,6 +12,7 @@ import resource
 import signal
 import struct
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -55,13 +56,10 @@ def main(socket: int, image_size: int, given: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us
     _bound_memory(_BASE_BYTES + _BYTES_PER_PIXEL * limits.max_image_mp * MEGA)
     connection = Connection(socket)
-    connection.send_bytes(b"")
-    while True:
-        try:
-            content = connection.recv_bytes()
-        except EOFError:
-            return
-        connection.send_bytes(answer_of(content, image_size, limits))
+    with suppress(EOFError, OSError):  # the server is gone
+        connection.send_bytes(b"")
+        while True:
+            connection.send_bytes(answer_of(connection.recv_bytes(), image_size, limits))
 
 
 def _bound_memory(size: int) -> None:

@@ -46,8 +46,9 @@ def take(queue: Scheduler) -> Batch:
         (["a", ("a", {"points": 1}), "a"], [0, 2]),  # not with another number of points: SAM attends to padding
         (["a", ("a", {"hq_token_only": True})], [0]),
         (["a", ("a", {"multimask_output": False})], [0]),
-        ([("a", {"boxes": 3}), "a", "a"], [0, 1]),  # four prompts at most
-        ([("a", {"boxes": 9}), "a"], [0]),  # more than fit, so alone: the worker cuts it up
+        ([("a", {"boxes": 3}), "a", "a"], [1, 0]),  # four prompts at most, and a small job goes first
+        ([("a", {"boxes": 9})], [0]),  # more than fit, so alone: the worker cuts it up
+        ([("a", {"boxes": 9}), "a", ("b", {"boxes": 2})], [1]),  # though not before a small one
         ([("a", {"pixels": 400})] * 3, [0, 1]),  # a thousand pixels of masks
     ],
 )
