@@ -21,6 +21,7 @@ GROUND = {
     "runtime.errors": "",
     "runtime.contract": "errors",
     "runtime.files": "",
+    "runtime.leftovers": "",
     "runtime.tables": "",
     "runtime.flags": "",
     "runtime.callbacks": "",

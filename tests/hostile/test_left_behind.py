@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from samhq_exporter.bundle.leftovers import claimed, recover
-from samhq_exporter.bundle.staging import staged
+from samhq_exporter.bundle.staging import recover, staged
+from samhq_runtime.engine.store import staging_folder
 from samhq_runtime.errors import ConfigError
+from samhq_runtime.leftovers import claimed
 from samhq_runtime.manifest import MANIFEST_NAME
 
 WHOLE = '{"schema_version": 1, "graphs": {}, "files": {}, "is": "%s"}'
@@ -93,6 +94,13 @@ def test_what_somebody_works_on_stays(output: Path) -> None:
     recover(output)
     assert not busy.exists()
     assert other.is_dir()
+
+
+def test_a_build_of_engines_that_was_killed(output: Path) -> None:
+    (output / ".engines.abcdefgh.partial").mkdir()
+    with staging_folder(output) as first, staging_folder(output) as second:
+        assert {path.name for path in output.glob(".engines.*")} == {first.name, second.name}
+    assert not list(output.glob(".engines.*"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder another user's")

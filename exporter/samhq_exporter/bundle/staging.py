@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from samhq_runtime.errors import ConfigError, interrupted
+from samhq_runtime.leftovers import abandoned, claimed, new_folder, removable
 from samhq_runtime.manifest import MANIFEST_NAME
 
-from .leftovers import OLD, PARTIAL, claimed, recover, removable
-
-_log = logging.getLogger(__name__)
+_PARTIAL, _OLD = ".partial", ".old"
 
 
 @contextmanager
@@ -30,9 +27,10 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
     named, output = output, Path(os.path.realpath(output))  # what a link names is replaced, not the link
     recover(output)
     _require_replaceable(named, overwrite=overwrite)
-    with ExitStack() as claims:
+    with ExitStack() as stack:
         try:
-            staging = _new_folder(output, claims)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            staging = stack.enter_context(new_folder(output.parent, _prefix(output), _PARTIAL))
         except OSError as e:
             raise ConfigError(f"{output}: cannot be written ({e.strerror}); choose another --output") from e
         try:
@@ -44,16 +42,20 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _new_folder(output: Path, claims: ExitStack) -> Path:
-    """A temporary folder beside `output` that is ours, until `claims` end."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=PARTIAL, dir=output.parent))
-        ours = claims.enter_context(claimed(staging))
-        if staging.is_dir():  # or another run took it for a dead one's in the moment before it was locked
-            if not ours:
-                _log.info("%s: folders cannot be locked here; a run that is killed leaves this one", staging)
-            return staging
+def recover(output: Path) -> None:
+    """Remove what dead exports to `output` left; what one had moved aside goes back if nothing is in its place."""
+    for old in abandoned(output.parent, _prefix(output), _OLD):
+        if output.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                old.rename(output)
+    for partial in abandoned(output.parent, _prefix(output), _PARTIAL):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _prefix(output: Path) -> str:
+    return f".{output.name}."
 
 
 def _require_replaceable(output: Path, *, overwrite: bool) -> None:
@@ -81,7 +83,7 @@ def _swap(staging: Path, output: Path) -> None:
     if not output.exists():
         staging.rename(output)
         return
-    old = staging.with_suffix(OLD)
+    old = staging.with_suffix(_OLD)
     with claimed(output):
         output.rename(old)
         try:

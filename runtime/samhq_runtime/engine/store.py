@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError
 from ..files import sha256_of
+from ..leftovers import abandoned, new_folder
 from ..manifest import EngineEntry, FileEntry, read_manifest, write_manifest
 
 _PIECE = 16 << 20
+_PREFIX, _SUFFIX = ".engines.", ".partial"
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,18 @@ class StagedEngine:
 
 @contextmanager
 def staging_folder(bundle: Path) -> Iterator[Path]:
-    """A folder in the bundle (so that moving out of it is a rename), removed at the end."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".engines.", suffix=".partial", dir=bundle))
-    except OSError as e:
-        raise _unwritable(bundle, e) from e
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A folder in the bundle (so that moving out of it is a rename), removed at the end; those of killed builds too."""
+    for left in abandoned(bundle, _PREFIX, _SUFFIX):
+        shutil.rmtree(left, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(new_folder(bundle, _PREFIX, _SUFFIX))
+        except OSError as e:
+            raise _unwritable(bundle, e) from e
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class PlanFile:

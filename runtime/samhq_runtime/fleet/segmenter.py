@@ -49,7 +49,7 @@ class Segmenter:
     def run(self, job: ImageJob) -> str:
         try:
             return self._run(job)
-        except (OSError, ValueError) as e:  # ValueError: a name that no file can have
+        except Exception as e:  # such as a name that no file can have, or a full disk
             return f"its results cannot be written ({getattr(e, 'strerror', None) or e})"
 
     def _run(self, job: ImageJob) -> str:

@@ -86,7 +86,7 @@ class Manifest:
             content["engines"] = {name: _engine_entry(entry, content["graphs"]) for name, entry in engines.items()}
             manifest = cls(**content)
             manifest._require_contract()
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as e:
             raise BundleError(f"{MANIFEST_NAME}: not a manifest of this project ({e}); export the bundle again") from e
         return manifest
 

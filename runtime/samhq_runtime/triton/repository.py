@@ -81,14 +81,21 @@ def _write(model: Path, config: str, fill: Callable[[Path], None]) -> Path:
     """Version 1 of a model; Triton ignores names that start with a dot, so it never sees a half-written one."""
     partial, old = (model.with_name(f".{model.name}.{state}") for state in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
+    if old.exists() and not model.exists():  # of a run that was killed in between
+        old.rename(model)
     try:
         (partial / "1").mkdir(parents=True)
         fill(partial / "1")
         (partial / "config.pbtxt").write_text(config, encoding="utf-8")
+        shutil.rmtree(old, ignore_errors=True)
         if model.exists():
             model.rename(old)
         partial.rename(model)
+    except BaseException:  # Ctrl-C too
+        if old.exists() and not model.exists():
+            old.rename(model)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     return model

@@ -1,4 +1,4 @@
-"""What a killed export left beside its output: found by the next one, and put right.
+"""Folders in the making, and what killed processes left of theirs.
 
 A folder in the making is locked by the process that makes it, for as long as that lives: the system lets go of the lock
 with the process, however it ends, so a folder that can be locked is nobody's. Where folders cannot be locked, nothing
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 try:
@@ -19,7 +19,6 @@ try:
 except ModuleNotFoundError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
-PARTIAL, OLD = ".partial", ".old"
 _RANDOM = r"[a-z0-9_]{8}"  # of tempfile.mkdtemp
 
 
@@ -37,16 +36,30 @@ def claimed(folder: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def recover(output: Path) -> None:
-    """Remove what dead exports to `output` left; what one had moved aside goes back if nothing is in its place."""
-    for old in _abandoned(output, OLD):
-        if output.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                old.rename(output)
-    for partial in _abandoned(output, PARTIAL):
-        shutil.rmtree(partial, ignore_errors=True)
+@contextmanager
+def new_folder(parent: Path, prefix: str, suffix: str) -> Iterator[Path]:
+    """A temporary folder in `parent` that is ours while the block runs; OSError if it cannot be made."""
+    with ExitStack() as claims:
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent))
+            claims.enter_context(claimed(folder))
+            if folder.is_dir():  # or another process took it for a dead one's in the moment before it was locked
+                break
+        yield folder
+
+
+def abandoned(parent: Path, prefix: str, suffix: str) -> Iterator[Path]:
+    """Folders that `new_folder` made in `parent`, which are this user's and nobody holds; ours while the caller's."""
+    name = re.compile(re.escape(prefix) + _RANDOM + re.escape(suffix))
+    try:
+        found = sorted(parent.iterdir())
+    except OSError:  # no folder yet, or one that may not be listed
+        return
+    for folder in found:
+        if name.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink() and removable(folder):
+            with claimed(folder) as ours:
+                if ours:
+                    yield folder
 
 
 def removable(folder: Path) -> bool:
@@ -55,20 +68,6 @@ def removable(folder: Path) -> bool:
         return True
     folders = [folder, *(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())]
     return all(path.stat().st_uid == os.geteuid() for path in folders)
-
-
-def _abandoned(output: Path, suffix: str) -> Iterator[Path]:
-    """Folders of this user that nobody holds; held by us while the caller has them."""
-    name = re.compile(re.escape(f".{output.name}.") + _RANDOM + re.escape(suffix))
-    try:
-        found = sorted(output.parent.iterdir())
-    except OSError:  # no folder yet, or one that may not be listed
-        return
-    for folder in found:
-        if name.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink() and removable(folder):
-            with claimed(folder) as ours:
-                if ours:
-                    yield folder
 
 
 def _lock(handle: int) -> bool:
