@@ -21,6 +21,7 @@ GROUND = {
     "runtime.errors": "",
     "runtime.contract": "errors",
     "runtime.files": "",
+    "runtime.file_kinds": "",
     "runtime.leftovers": "",
     "runtime.tables": "",
     "runtime.flags": "",

@@ -21,6 +21,7 @@ class ExportConfig:
     Attributes:
         checkpoint: weights file, `.pth` or `.safetensors`, a folder of Hugging Face weights, or a name in `RELEASES`,
             which is downloaded unless a path of that name exists; the demo model by default.
+        base: weights file or name of the whole model, for a checkpoint that holds only a mask decoder.
         output: bundle folder to write; `samhq-<checkpoint>-<precision>` in the current folder by default.
         variant: insist on this variant instead of taking what the tensors' shapes say.
         token_fusion: how the HQ token is made; by default what the file's metadata say, else `independent`.
@@ -38,6 +39,7 @@ class ExportConfig:
     """
 
     checkpoint: Path = DEMO_CHECKPOINT
+    base: Path | None = None
     output: Path | None = None
     variant: str | None = None
     token_fusion: str | None = None

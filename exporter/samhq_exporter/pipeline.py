@@ -51,8 +51,9 @@ def export_bundle(
 
     Args:
         config: what to export, and where to.
-        model: a `Sam` object of `segment_anything_hq` or `segment_anything` to export instead of a checkpoint;
-            `config.output` must be given then, and `config.checkpoint` must not.
+        model: a `Sam` object of `segment_anything_hq` or `segment_anything` to export instead of a checkpoint, also
+            inside DataParallel, DistributedDataParallel or torch.compile; `config.output` must be given then, and
+            `config.checkpoint` must not.
         step: called with the name of each step, returns a context manager around it (progress display).
         report: called with the precision of every node and what was measured of it, before the graphs are written.
         engine_progress: shows the progress of engines that are built, see `build_engines`.
@@ -79,6 +80,8 @@ def export_bundle(
 def _require_no_checkpoint(config: ExportConfig) -> None:
     if config.checkpoint != DEMO_CHECKPOINT:
         raise ConfigError(f"got model= and the checkpoint {config.checkpoint}, expected one of them; drop the other")
+    if config.base is not None:
+        raise ConfigError(f"got model= and the base {config.base}, which is for checkpoints; drop it")
     if config.output is None:
         raise ConfigError("model= has no file name to name the bundle after; give ExportConfig.output")
 
@@ -86,9 +89,12 @@ def _require_no_checkpoint(config: ExportConfig) -> None:
 def _load(config: ExportConfig, model: nn.Module | None, step: Step) -> Checkpoint:
     variant, token_fusion, image_size = config.variant, config.token_fusion, config.image_size
     path = fetched(config.checkpoint, step)
+    base = None if config.base is None else fetched(config.base, step)
     with step("load checkpoint"):
         if model is None:
-            checkpoint = load_checkpoint(path, variant=variant, token_fusion=token_fusion, image_size=image_size)
+            checkpoint = load_checkpoint(
+                path, base=base, variant=variant, token_fusion=token_fusion, image_size=image_size
+            )
         else:
             checkpoint = checkpoint_of_model(model, variant=variant, token_fusion=token_fusion, image_size=image_size)
         return checkpoint if config.hq_token is None else with_hq_token(checkpoint, config.hq_token)

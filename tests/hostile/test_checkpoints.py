@@ -76,6 +76,8 @@ def test_an_archive_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
     ):
         for _ in range(64):
             entry.write(bytes(1 << 24))  # 1 GB
+    with zipfile.ZipFile(bomb, "a") as archive:
+        archive.writestr("archive/data.pkl", b"")
     limit = 1 << 30
     child = subprocess.run(
         [sys.executable, "-c", LOAD, str(bomb)],

@@ -80,8 +80,10 @@ def _write_graphs(
 
 
 def _origin(checkpoint: Checkpoint) -> dict[str, str]:
-    """The weights file, and the tuned HQ token that was put into it."""
+    """The weights file, what it was put into, and the tuned HQ token that was put into it."""
     origin = {"file": checkpoint.file_name, "sha256": checkpoint.sha256}
+    if checkpoint.base:
+        origin |= {"base_file": checkpoint.base.name, "base_sha256": checkpoint.base.sha256}
     if checkpoint.hq_token:
         origin |= {"hq_token_file": checkpoint.hq_token.name, "hq_token_sha256": checkpoint.hq_token.sha256}
     return origin

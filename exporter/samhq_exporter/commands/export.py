@@ -46,6 +46,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         default=ExportConfig.checkpoint,
         help=f"weights file (.pth, .safetensors), Hugging Face folder, or a name to download: {', '.join(RELEASES)}",
     )
+    parser.add_argument(
+        "--base", type=Path, help="weights file or name of the whole SAM, for a checkpoint of the mask decoder alone"
+    )
     parser.add_argument("--output", type=Path, help="bundle folder (default: ./samhq-<checkpoint>-<precision>)")
     parser.add_argument("--variant", help="fail unless the checkpoint is this variant (default: what it is)")
     parser.add_argument(

@@ -17,6 +17,8 @@ from samhq_runtime.files import sha256_of
 from ..architecture import TOKEN_FUSIONS, Architecture, variant_name
 from ..model import PlainSam, Sam
 from ..model.tiny_vit import fold_weights
+from .base import is_part, merged
+from .in_memory import weights_of
 from .infer import MASK_TOKENS, NOT_A_MODEL, architecture_of, is_tiny_vit
 from .input_size import resize_state, resized
 from .plain_tensors import require_weights
@@ -34,8 +36,8 @@ _HQ_KEYS = (*(official for official, _ in _PREFIXES), "mask_decoder.embedding_ma
 
 
 @dataclass(frozen=True)
-class TokenFile:
-    """Name and SHA-256 of the file of a tuned HQ token."""
+class SourceFile:
+    """Name and SHA-256 of a file, or shards, that some of the weights came from."""
 
     name: str
     sha256: str
@@ -45,7 +47,8 @@ class TokenFile:
 class Checkpoint:
     """A loaded model in eval mode, with where it came from.
 
-    `token_fusion` is `none` for a plain SAM; `hq_token` is the tuned HQ token in the place of the checkpoint's.
+    `token_fusion` is `none` for a plain SAM; `hq_token` is the tuned HQ token in the place of the checkpoint's, `base`
+    the whole model that a file of a mask decoder alone was put into.
     """
 
     sam: PlainSam
@@ -53,7 +56,8 @@ class Checkpoint:
     token_fusion: str
     sha256: str
     file_name: str
-    hq_token: TokenFile | None = None
+    hq_token: SourceFile | None = None
+    base: SourceFile | None = None
 
     @property
     def sam_hq(self) -> Sam:
@@ -64,12 +68,18 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    path: Path, *, variant: str | None = None, token_fusion: str | None = None, image_size: int | None = None
+    path: Path,
+    *,
+    base: Path | None = None,
+    variant: str | None = None,
+    token_fusion: str | None = None,
+    image_size: int | None = None,
 ) -> Checkpoint:
     """Load SAM-HQ or SAM weights: an official state dict (`.pth`, `.safetensors`) or a Hugging Face folder.
 
     Args:
         path: the weights file or folder; pickles are read with `weights_only=True`, so code in them never runs.
+        base: the whole model's weights, for a `path` that holds only a mask decoder, which wins over the base's.
         variant: insist on this variant; by default it is recognised from the tensors' shapes.
         token_fusion: one of `TOKEN_FUSIONS`; by default the file's metadata, else `independent` as released.
         image_size: interpolate the weights to this input size; by default the one they were trained with.
@@ -77,15 +87,19 @@ def load_checkpoint(
     Raises:
         CheckpointError: unreadable, unsafe, not SAM or SAM-HQ, or tensors missing or left over.
         ConfigError: `variant` is not what the file holds, `token_fusion` contradicts its metadata or is for a plain
-            SAM, or `image_size` does not fit the patches.
+            SAM, `image_size` does not fit the patches, or `base` is given for whole weights.
     """
     stored = read_weights(path)
-    require_weights(stored.state, path)
-    state = {key: value.float() for key, value in stored.state.items()}
+    tensors, whole = merged(stored, path, base)
+    require_weights(tensors, path)
+    state = {key: value.float() for key, value in tensors.items()}
     fusion = _token_fusion(state, stored.metadata, token_fusion, path)
     arch = replace(infer_architecture(state, path), decoder_norm_eps=stored.decoder_norm_eps)
     digest = _sha256_of(stored.files)
-    return _build(state, arch, path, variant=variant, token_fusion=fusion, image_size=image_size, sha256=digest)
+    built = _build(state, arch, path, variant=variant, token_fusion=fusion, image_size=image_size, sha256=digest)
+    if base is None or whole is None:
+        return built
+    return replace(built, base=SourceFile(base.name, _sha256_of(whole.files)))
 
 
 def checkpoint_of_model(
@@ -93,11 +107,11 @@ def checkpoint_of_model(
 ) -> Checkpoint:
     """The weights of a `Sam` object of `segment_anything_hq` or `segment_anything` (fine-tuned, say), copied.
 
-    Raises as `load_checkpoint` does; the hash is over the names and values of its tensors.
+    Raises as `load_checkpoint` and `weights_of` do; the hash is over the names and values of its tensors.
     """
-    name = Path(f"{type(model).__name__} object")
-    given = model.state_dict()
-    require_weights(given, name)
+    given, name = weights_of(model)
+    if is_part(given):
+        raise ConfigError(f"model=: {name} without image encoder; expected the whole Sam")
     state = {key: value.detach().cpu().float().clone() for key, value in given.items()}
     digest = hashlib.sha256()
     for key in sorted(state):

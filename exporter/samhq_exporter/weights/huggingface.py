@@ -19,12 +19,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from samhq_runtime.errors import CheckpointError, reason_of
+from samhq_runtime.file_kinds import kind_of
 
+from .file_kind import require_safetensors
 from .huggingface_config import check_config, decoder_norm_eps
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
+_ADAPTER = "adapter_config.json"
 _INDEX = "model.safetensors.index.json"
+_OTHER_WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors")
 
 # (module in transformers, module in the official packages), regular expressions of whole names.
 _MLP = r"mask_decoder\.(output_hypernetworks_mlps\.\d+|iou_prediction_head)"  # upstream numbers what has names here
@@ -124,6 +128,11 @@ def read_huggingface(path: Path) -> HuggingFaceWeights:
             or a configuration that does not describe the tensors.
     """
     folder = path if path.is_dir() else path.parent
+    if path.is_dir() and (folder / _ADAPTER).is_file():
+        raise CheckpointError(
+            f"{path}: an adapter of peft (LoRA) by its {_ADAPTER}, which holds updates of another model; merge them "
+            "into it first (model.merge_and_unload().save_pretrained) and give that folder"
+        )
     config = _read_json(folder / _CONFIG)
     files = weight_files(path)
     stored: dict[str, Tensor] = {}
@@ -141,9 +150,11 @@ def weight_files(path: Path) -> list[Path]:
     if (path / _WEIGHTS).is_file():
         return [path / _WEIGHTS]
     if not (path / _INDEX).is_file():
+        others = sorted(file.name for file in path.iterdir() if file.suffix in _OTHER_WEIGHTS)
         raise CheckpointError(
             f"{path}: neither {_WEIGHTS} nor {_INDEX} is here; expected a folder written by save_pretrained with "
             "safetensors (older pickled weights: load and save them once with transformers)"
+            + (f", or the file itself: {path / others[0]}" if others else "")
         )
     weight_map = _read_json(path / _INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -187,13 +198,15 @@ def _read_json(file: Path) -> dict[str, Any]:
     except FileNotFoundError as e:
         raise CheckpointError(f"{file}: no such file; expected it beside the weights, as save_pretrained does") from e
     except (OSError, ValueError, RecursionError) as e:
-        raise CheckpointError(f"{file}: cannot be read as JSON ({e}); download it again") from e
+        kind = kind_of(file) if file.is_file() else None
+        raise CheckpointError(f"{file}: cannot be read as JSON ({kind or e}); download it again") from e
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: holds a {type(content).__name__}; expected a JSON object, download it again")
     return content
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
+    require_safetensors(file)
     try:
         return load_file(file)
     except (OSError, RuntimeError, ValueError, KeyError, safetensors.SafetensorError) as e:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from samhq_runtime.errors import CheckpointError, reason_of
 
 from ..architecture import Architecture
+from .file_kind import require_safetensors, require_torch
 from .huggingface import has_huggingface_names, is_huggingface, read_huggingface
+from .names import official_state
+from .nested import state_within
+from .pickled import read_pickled
 from .plain_tensors import require_stored
 from .released import RELEASES
 
@@ -39,16 +40,16 @@ class StoredWeights:
 
 
 def read_weights(path: Path) -> StoredWeights:
-    """An official state dict (`.pth`, `.safetensors`) or Hugging Face weights.
+    """An official state dict (`.pth`, `.safetensors`), inside a training checkpoint or not, or Hugging Face weights.
 
     Raises:
-        CheckpointError: unreadable, unsafe, or not a state dict of tensors.
+        CheckpointError: unreadable, unsafe, not what its name says, not a state dict of tensors, or of another model.
     """
     if is_huggingface(path):
         theirs = read_huggingface(path)
         return StoredWeights(theirs.state, theirs.files, {}, theirs.decoder_norm_eps)
     content, metadata = _content(path)
-    state = _unwrap(content, path)
+    state = official_state(state_within(content, path), path)
     if has_huggingface_names(state, path):
         raise CheckpointError(
             f"{path.name}: holds Hugging Face weights as a pickle; expected the folder that transformers' "
@@ -64,33 +65,16 @@ def _content(path: Path) -> tuple[object, Mapping[str, str]]:
             f"{path}: no such file; expected SAM-HQ or SAM weights (.pth, .safetensors, Hugging Face folder), "
             f"or a name: {', '.join(RELEASES)}"
         )
-    try:
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-            return load_file(path), metadata
+    if path.suffix != ".safetensors":
+        require_torch(path)
         require_stored(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol; our own message follows
-            return torch.load(path, map_location="cpu", weights_only=True), {}
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as e:
-        raise CheckpointError(
-            f"{path.name}: refused, it is not a plain tensor file (it may hold code); "
-            "expected a state dict saved with torch.save or safetensors"
-        ) from e
-    except Exception as e:  # torch's unpickler lets any exception out of a damaged file
+        return read_pickled(path), {}
+    require_safetensors(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return load_file(path), metadata
+    except Exception as e:  # a damaged header may raise whatever parsing text raises
         raise CheckpointError(
             f"{path.name}: cannot be read as a checkpoint ({reason_of(e)}); it may be truncated, download it again"
         ) from e
-
-
-def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
-    """A flat name -> tensor mapping; training scripts wrap it as `model` or `state_dict`, or prefix it `module.`."""
-    for wrapper in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path.name}: holds a {type(content).__name__}; expected a state dict of tensors")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}

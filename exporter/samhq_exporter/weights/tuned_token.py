@@ -10,7 +10,7 @@ import torch
 from samhq_runtime.files import sha256_of
 from samhq_runtime.hq_token import read_hq_token
 
-from .checkpoint import Checkpoint, TokenFile
+from .checkpoint import Checkpoint, SourceFile
 
 
 def with_hq_token(checkpoint: Checkpoint, file: Path) -> Checkpoint:
@@ -23,4 +23,4 @@ def with_hq_token(checkpoint: Checkpoint, file: Path) -> Checkpoint:
     token = checkpoint.sam_hq.mask_decoder.hq_token.weight
     dim, fusion = checkpoint.sam.arch.embed_dim, checkpoint.token_fusion
     token.copy_(torch.from_numpy(read_hq_token(file, embed_dim=dim, token_fusion=fusion)))
-    return replace(checkpoint, hq_token=TokenFile(file.name, sha256_of(file)))
+    return replace(checkpoint, hq_token=SourceFile(file.name, sha256_of(file)))

@@ -28,7 +28,11 @@ def _inspect(options: argparse.Namespace) -> None:
 def describe(bundle: Bundle) -> str:
     """Everything a user wants to know of a verified bundle, as text."""
     m = bundle.manifest
-    tuned = m.checkpoint.get("hq_token_file")
+    sources = [
+        (label, f"{m.checkpoint[f'{part}_file']} ({m.checkpoint.get(f'{part}_sha256', '')[:12]})")
+        for label, part in (("base", "base"), ("HQ token", "hq_token"))
+        if f"{part}_file" in m.checkpoint
+    ]
     facts = [
         ("variant", m.variant),
         ("precision", m.precision),
@@ -36,7 +40,7 @@ def describe(bundle: Bundle) -> str:
         ("image size", str(m.sizes.image_size)),
         ("opset", str(m.opset)),
         ("checkpoint", f"{m.checkpoint.get('file')} ({m.checkpoint.get('sha256', '')[:12]})"),
-        *([("HQ token", f"{tuned} ({m.checkpoint.get('hq_token_sha256', '')[:12]})")] if tuned else []),
+        *sources,
         *(
             (f"fp32 islands, {name}", ", ".join(policy["fp32_islands"]) or "-")
             for name, policy in m.precision_policy.items()

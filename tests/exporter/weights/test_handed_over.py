@@ -1,0 +1,339 @@
+"""Weights as people hand them over: wrapped, prefixed, beside other things, misnamed, partial, or not SAM's at all."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import types
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import nn
+
+from samhq_exporter.cli import main
+from samhq_exporter.config import ExportConfig
+from samhq_exporter.pipeline import export_bundle
+from samhq_exporter.weights.checkpoint import checkpoint_of_model, load_checkpoint, to_official_keys
+from samhq_runtime.cli import main as runtime_main
+from samhq_runtime.errors import CheckpointError, ConfigError
+from samhq_runtime.files import sha256_of
+from tests.support.models import State, save_state
+
+
+def below(prefix: str) -> Callable[[State], State]:
+    return lambda state: {f"{prefix}{key}": value for key, value in state.items()}
+
+
+def compiled_parts(state: State) -> State:
+    """Each module compiled by itself: `image_encoder._orig_mod.pos_embed`."""
+    return {key.replace(".", "._orig_mod.", 1): value for key, value in state.items()}
+
+
+def of_each_module(state: State) -> dict[str, State]:
+    parts: dict[str, State] = {}
+    for key, value in state.items():
+        module, _, name = key.partition(".")
+        parts.setdefault(module, {})[name] = value
+    return parts
+
+
+def of_training(state: State) -> dict[str, Any]:
+    """What a loop saves beside its weights."""
+    weight = nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.AdamW([weight])
+    weight.sum().backward()
+    optimizer.step()
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    return {
+        "model": state,
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": scheduler.state_dict(),
+        "scaler": {"scale": 65536.0},
+        "epoch": 3,
+        "best_iou": np.float64(0.9),
+        "mean": np.zeros(3, np.float32),
+        "args": argparse.Namespace(lr=1e-3, output=pathlib.PurePosixPath("out")),
+        "config": types.SimpleNamespace(a=1),
+        "rng": [torch.get_rng_state()],
+    }
+
+
+ACCEPTED: dict[str, Callable[[State], object]] = {
+    "torch.compile": below("_orig_mod."),
+    "compiled, then DataParallel": below("module._orig_mod."),
+    "DataParallel, then compiled": below("_orig_mod.module."),
+    "modules compiled one by one": compiled_parts,
+    "in a Lightning module": lambda s: {"state_dict": below("model.")(s), "pytorch-lightning_version": "2.4.0"},
+    "below sam.": below("sam."),
+    "below model.sam.": below("model.sam."),
+    "base_model.model.": below("base_model.model."),
+    "under model_state_dict": lambda s: {"model_state_dict": s, "optimizer_state_dict": {}},
+    "under model_state": lambda s: {"model_state": s, "best": 0.5},
+    "under ema": lambda s: {"ema": s},
+    "under two keys": lambda s: {"checkpoint": {"net": s}, "meta": {"seed": 1}},
+    "under a number": lambda s: {0: s},
+    "one state dict for each module": of_each_module,
+    "the same inside a checkpoint": lambda s: {"nets": of_each_module(s), "step": 1},
+    "numbers beside the tensors": lambda s: {**s, "epoch": 3, "loss": 0.1},
+    "an OrderedDict": OrderedDict,
+    "parameters": lambda s: {key: nn.Parameter(value) for key, value in s.items()},
+    "of a training loop": of_training,
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_the_weights_are_found(state: State, tmp_path: Path, case: str) -> None:
+    torch.save(ACCEPTED[case](state), tmp_path / "m.pth")
+    loaded = to_official_keys(load_checkpoint(tmp_path / "m.pth").sam.state_dict())
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+
+
+def test_prefixes_in_safetensors(state: State, tmp_path: Path) -> None:
+    path = save_state(below("sam.")(state), tmp_path / "m.safetensors")
+    assert load_checkpoint(path).sha256 == sha256_of(path)
+
+
+def sam2(state: State) -> State:
+    names = ("image_encoder.trunk.pos_embed", "sam_mask_decoder.mask_tokens.weight", "memory_attention.norm.weight")
+    return {name: torch.zeros(2) for name in names}
+
+
+class Config:
+    """A training program's own class."""
+
+    lr = 1e-3
+
+
+REFUSED: dict[str, tuple[Callable[[State], object], str]] = {
+    "model and ema": (
+        lambda s: {"model": s, "ema": s | {}},
+        r"several models, content\['model'\], content\['ema'\]; .*torch\.save\(content\['model'\]",
+    ),
+    "teacher and student in one": (
+        lambda s: {**below("teacher.")(s), **below("student.")(s)},
+        r"below 'student\.', 'teacher\.'; expected one prefix",
+    ),
+    "a prefix of some names": (
+        lambda s: {**below("model.")(s), "loss.weight": torch.zeros(1)},
+        r"below 'model\.', and others such as loss\.weight",
+    ),
+    "two tensors of one name": (
+        lambda s: {**s, "module.mask_decoder.iou_token.weight": torch.zeros(1)},
+        "another tensor are both mask_decoder.iou_token.weight",
+    ),
+    "LoRA alone": (
+        lambda s: {"w_a_000": torch.zeros(4, 4), "w_b_000": torch.zeros(4, 4)},
+        r"low-rank updates \(LoRA\).*merge them",
+    ),
+    "LoRA of peft": (
+        lambda s: below("base_model.model.")({"image_encoder.blocks.0.attn.qkv.lora_A.weight": torch.zeros(4, 4)}),
+        "low-rank updates",
+    ),
+    "LoRA in the model": (
+        lambda s: {**s, "image_encoder.blocks.0.attn.qkv.linear_a_q.weight": torch.zeros(4, 4)},
+        r"linear_a_q\.weight \(1 of ",
+    ),
+    "adapters": (lambda s: {**s, "image_encoder.blocks.0.MLP_Adapter.D_fc1.weight": torch.zeros(1)}, "holds adapters"),
+    "SAM 2": (sam2, "holds SAM 2.*this release exports SAM and SAM-HQ"),
+    "SAM 2 in its wrapping": (lambda s: {"model": sam2(s)}, "holds SAM 2"),
+    "FSDP": (lambda s: {"_fsdp_wrapped_module._flat_param": torch.zeros(9)}, "one FSDP process"),
+    "a training program's class": (
+        lambda s: {"model": s, "config": Config()},
+        r'Config\).*may hold code(.|\n)*content = torch\.load\("m\.pth"(.|\n)*torch\.save\(content\["model"\]',
+    ),
+    "a whole module": (lambda s: nn.Linear(1, 1), r"torch\.nn\.(.|\n)*torch\.save\(content\.state_dict\(\)"),
+    "an optimizer alone": (lambda s: torch.optim.SGD([torch.zeros(1)]).state_dict(), "holds a dict without tensors"),
+    "only a mask decoder": (
+        lambda s: decoder_of(s),
+        r"mask decoder without its image encoder.*--base sam_vit_l_0b3195\.pth",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_said_of_others(state: State, tmp_path: Path, case: str) -> None:
+    change, complaint = REFUSED[case]
+    torch.save(change(state), tmp_path / "m.pth")
+    with pytest.raises(CheckpointError, match=complaint):
+        load_checkpoint(tmp_path / "m.pth")
+
+
+def test_stand_ins_run_nothing(state: State, tmp_path: Path) -> None:
+    """A function of a module that training programs store objects of is not called."""
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+            return np.savetxt, (str(tmp_path / "ran"), np.zeros(1))
+
+    torch.save({"model": state, "payload": Payload()}, tmp_path / "m.pth")
+    load_checkpoint(tmp_path / "m.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def archive(**entries: bytes) -> Callable[[Path, bytes], None]:
+    def write(path: Path, _content: bytes) -> None:
+        with zipfile.ZipFile(path, "w") as file:
+            for name, content in entries.items():
+                file.writestr(name.replace("__", "/").replace("_dot_", "."), content)
+
+    return write
+
+
+def text(content: str | bytes) -> Callable[[Path, bytes], None]:
+    data = content if isinstance(content, bytes) else content.encode()
+    return lambda path, _: (path.write_bytes(data), None)[1]
+
+
+MISNAMED: dict[str, tuple[str, Callable[[Path, bytes], object], str]] = {
+    "empty": ("m.pth", text(""), "empty"),
+    "zeros": ("m.pth", text(bytes(5000)), "zeros only"),
+    "a web page": ("m.pth", text("\n<!DOCTYPE html><html><title>Google Drive - Virus scan"), r"a web page \(HTML\)"),
+    "an error of a store": ("m.pth", text('<?xml version="1.0"?><Error><Code>AccessDenied'), "an XML text"),
+    "a web page as safetensors": ("m.safetensors", text("<html>" + "x" * 3000), r"a web page \(HTML\)"),
+    "Git LFS": ("m.pth", text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 379335069\n"), "git lfs"),
+    "Git LFS as safetensors": ("m.safetensors", text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
+    "git-annex": ("m.pth", text("/annex/objects/SHA256E-s3--0.pth\n"), "git annex get"),
+    "DVC": ("m.pth", text("outs:\n- md5: 0\n  size: 3\n"), "dvc pull"),
+    "a message": ("m.pth", text("Too many requests"), "a text"),
+    "JSON": ("m.pth", text('{"message": "Bad credentials"}'), "a JSON text"),
+    "safetensors as .pth": ("m.pth", Path.write_bytes, r"a safetensors file, by its content; name it m\.safetensors"),
+    "torch.save as .safetensors": (
+        "m.safetensors",
+        lambda p, _: torch.save({"a": torch.zeros(1)}, p),
+        r"written by torch\.save, by its content; name it m\.pth",
+    ),
+    "gzip": ("m.pth", text(b"\x1f\x8b\x08\0"), "a gzip archive; unpack it"),
+    "a zip of the weights": ("m.pth", archive(folder__sam_dot_pth=b"0"), r"a zip archive with folder/sam\.pth in it"),
+    "a zip of something else": ("m.pth", archive(readme_dot_txt=b"0"), "a zip archive of 1 other files"),
+    "npz": ("m.pth", lambda p, _: np.savez(p.open("wb"), a=np.zeros(1)), r"NumPy arrays \(\.npz\)"),
+    "npy": ("m.pth", lambda p, _: np.save(p.open("wb"), np.zeros(1)), "a NumPy array"),
+    "TorchScript": ("m.pth", archive(m__constants_dot_pkl=b"", m__data_dot_pkl=b""), "a TorchScript model"),
+    "a TensorRT engine": ("m.pth", text(b"ftrt" + bytes(64) + b"\x01"), "a TensorRT engine"),
+    "cut": ("m.pth", lambda p, _: (torch.save({"a": torch.zeros(99)}, p), p.write_bytes(p.read_bytes()[:700])), "cut"),
+}
+
+
+@pytest.mark.parametrize("case", MISNAMED)
+def test_what_the_file_is(tmp_path: Path, case: str) -> None:
+    name, write, complaint = MISNAMED[case]
+    write(tmp_path / name, safetensors_bytes({"a": torch.zeros(3)}))
+    with pytest.raises(CheckpointError, match=complaint) as caught:
+        load_checkpoint(tmp_path / name)
+    assert name in str(caught.value)
+    assert "may hold code" not in str(caught.value)
+
+
+def decoder_of(state: State) -> State:
+    """`net.module.state_dict()` of SAM-HQ's training."""
+    prefix = "mask_decoder."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+@pytest.mark.parametrize("form", [lambda s: s, below("module."), below("mask_decoder."), lambda s: {"model": s}])
+def test_a_decoder_over_its_base(state: State, tmp_path: Path, form: Callable[[State], State]) -> None:
+    """The trained decoder wins; a base without HQ part lacks nothing."""
+    plain = {key: value + 1 for key, value in state.items() if "hf_" not in key}
+    plain = {
+        k: v for k, v in plain.items() if not any(p in k for p in ("vit_feat", "embedding_encoder", "maskfeature"))
+    }
+    base = save_state(plain, tmp_path / "sam_vit.pth")
+    epoch = save_state(form(decoder_of(state)), tmp_path / "epoch_11.pth")
+    checkpoint = load_checkpoint(epoch, base=base)
+    loaded = to_official_keys(checkpoint.sam.state_dict())
+    for key, value in state.items():
+        assert torch.equal(loaded[key], value if key.startswith("mask_decoder.") else value + 1)
+    assert checkpoint.base is not None
+    assert (checkpoint.base.name, checkpoint.base.sha256) == ("sam_vit.pth", sha256_of(base))
+    assert (checkpoint.file_name, checkpoint.sha256) == ("epoch_11.pth", sha256_of(epoch))
+
+
+def test_the_command_records_the_base(state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, epoch = save_state(state, tmp_path / "sam.pth"), save_state(decoder_of(state), tmp_path / "epoch_1.pth")
+    output = tmp_path / "out"
+    assert main(["--checkpoint", str(epoch), "--base", str(base), "--output", str(output)]) == 0
+    assert runtime_main(["inspect", str(output)]) == 0
+    assert f"sam.pth ({sha256_of(base)[:12]})" in capsys.readouterr().out
+
+
+def test_bases_that_are_none(state: State, tmp_path: Path) -> None:
+    whole, part = save_state(state, tmp_path / "sam.pth"), save_state(decoder_of(state), tmp_path / "epoch_1.pth")
+    with pytest.raises(ConfigError, match=r"sam\.pth holds a whole model, which needs no base; drop it"):
+        load_checkpoint(whole, base=whole)
+    with pytest.raises(CheckpointError, match="has no image encoder either"):
+        load_checkpoint(part, base=part)
+
+
+class Holder(nn.Module):
+    """A training program's module around the model."""
+
+    def __init__(self, sam: nn.Module) -> None:
+        super().__init__()
+        self.sam = sam
+
+
+class Official(nn.Module):
+    """A module with the official tensors and names."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        for key, value in state.items():
+            *path, name = key.split(".")
+            module: nn.Module = self
+            for part in path:
+                if part not in module._modules:
+                    module.add_module(part, nn.Module())
+                module = module._modules[part]  # type: ignore[assignment]
+            module.register_parameter(name, nn.Parameter(value))
+
+
+MODELS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "as it is": lambda m: m,
+    "DataParallel": nn.DataParallel,
+    "compiled": torch.compile,
+    "compiled DataParallel": lambda m: torch.compile(nn.DataParallel(m)),
+    "held by another": Holder,
+}
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_models_in_memory_are_unwrapped(state: State, case: str) -> None:
+    official = Official(state)
+    checkpoint, plain = checkpoint_of_model(MODELS[case](official)), checkpoint_of_model(official)
+    assert checkpoint.sha256 == plain.sha256
+    assert checkpoint.file_name == ("Holder object" if case == "held by another" else "Official object")
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        (types.SimpleNamespace(model=nn.Identity()), r"got a SimpleNamespace.*give its \.model"),
+        ({"a": torch.zeros(1)}, "got a dict, expected a Sam object.*its state dict as a file"),
+        (Path("m.pth"), "its state dict as a file"),
+        (type("SamHQModel", (nn.Module,), {"__module__": "transformers.models.sam_hq"})(), "save_pretrained"),
+    ],
+)
+def test_models_that_are_none(tmp_path: Path, model: Any, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        export_bundle(ExportConfig(output=tmp_path / "out"), model=model)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders(state: State, tmp_path: Path) -> None:
+    """Of peft, and of an official file that is inside."""
+    (tmp_path / "m.pth").write_bytes(b"")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"or the file itself: .*m\.pth"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text("<!doctype html>")
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read as JSON \(a web page"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"an adapter of peft \(LoRA\)"):
+        load_checkpoint(tmp_path)
