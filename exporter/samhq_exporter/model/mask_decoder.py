@@ -5,6 +5,8 @@ Parameter names follow `segment_anything_hq.modeling.MaskDecoderHQ` with `hf_` s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +16,8 @@ from samhq_runtime.contract import NUM_SAM_TOKENS
 from ..architecture import Architecture
 from .layers import MLP, LayerNorm2d, upsample_pixels
 from .transformer import TwoWayTransformer
+
+_MAPS = 10  # of the HQ mask: nine taps and a zero
 
 
 class HqFusion(nn.Module):
@@ -56,6 +60,7 @@ class MaskDecoder(nn.Module):
         self.output_upscaling = nn.Sequential(*_upscaling(dim, dim // 4, features), nn.GELU())
         self.output_hypernetworks_mlps = nn.ModuleList(MLP((dim, dim, dim, features)) for _ in range(NUM_SAM_TOKENS))
         self.iou_prediction_head = MLP((dim, arch.iou_head_dim, arch.iou_head_dim, NUM_SAM_TOKENS))
+        self.hypernetworks = SideBySide()
         self.mask_product = self._mask_product()
 
     def forward(
@@ -64,7 +69,8 @@ class MaskDecoder(nn.Module):
         """As `HqMaskDecoder.forward`, with `mask_weights` (K, 4)."""
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens, upscaled = self.attend(output_tokens, image_tokens, image_pe, sparse_prompts)
-        masks = self.mask_product(self.hypernetworks(tokens), upscaled, mask_weights)
+        hyper = self.hypernetworks(tokens[:, 1 : 1 + NUM_SAM_TOKENS], self.output_hypernetworks_mlps)
+        masks = self.mask_product(hyper, upscaled, mask_weights)
         return masks, self.iou_prediction_head(tokens[:, 0])
 
     def attend(
@@ -75,10 +81,6 @@ class MaskDecoder(nn.Module):
         tokens = torch.cat([output_tokens[None].expand(batch, int(count), self.dim), sparse_prompts], dim=1)
         tokens, image_tokens = self.transformer(tokens, image_tokens, image_pe)
         return tokens, _raster(F.gelu(_upscale_pixels(image_tokens, self.output_upscaling)), self.grid)
-
-    def hypernetworks(self, tokens: Tensor) -> Tensor:
-        """(B, 1 + 4 + ..., C) -> (B, 4, C/8)."""
-        return torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
 
     def _mask_product(self) -> nn.Module:
         return MaskProduct(4 * self.grid)
@@ -126,17 +128,37 @@ class HqMaskDecoder(MaskDecoder):
         """
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight, hq_output_token])
         tokens, upscaled = self.attend(output_tokens, image_tokens, image_pe, sparse_prompts)
-        hq_hyper = self.hq_mlp(tokens[:, 1 + NUM_SAM_TOKENS])[:, None]
+        mlps = [*self.output_hypernetworks_mlps, self.hq_mlp]
+        hyper = self.hypernetworks(tokens[:, 1 : 1 + len(mlps)], mlps)
         conv1, norm, act, conv2 = self.embedding_maskfeature
         assert isinstance(norm, LayerNorm2d)
         hq_hidden = act(norm.channels_last(conv1(upscaled.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
         masks = self.mask_product(
-            self.hypernetworks(tokens), upscaled, mask_weights, hq_hyper, hq_hidden, conv2, hq_features
+            hyper[:, :NUM_SAM_TOKENS],
+            upscaled,
+            mask_weights,
+            hyper[:, NUM_SAM_TOKENS:],
+            hq_hidden,
+            conv2,
+            hq_features,
         )
         return masks, self.iou_prediction_head(tokens[:, 0])
 
     def _mask_product(self) -> nn.Module:
         return HqMaskProduct(4 * self.grid)
+
+
+class SideBySide(nn.Module):
+    """Hypernetworks of the same widths, one token each: a batched product per layer instead of one per network."""
+
+    def forward(self, tokens: Tensor, mlps: Sequence[MLP]) -> Tensor:
+        """(B, n, C) through n networks -> (B, n, F)."""
+        x = tokens.transpose(0, 1)
+        for position, layers in enumerate(zip(*(mlp.layers for mlp in mlps), strict=True)):
+            x = F.relu(x) if position else x
+            weight = torch.stack([layer.weight.T for layer in layers])
+            x = x @ weight + torch.stack([layer.bias for layer in layers])[:, None]
+        return x.transpose(0, 1)
 
 
 class MaskProduct(nn.Module):
@@ -161,7 +183,8 @@ class HqMaskProduct(MaskProduct):
 
     Upstream computes all of `embedding_maskfeature` and then dots it with the HQ vector. Its last 3x3 convolution and
     the dot product are both linear: dotting the kernel with the vector first leaves one 9-channel map to shift and sum
-    instead of C/8 channels to convolve.
+    instead of C/8 channels to convolve. A tenth channel is zero: TensorRT's product wants an even number of rows, and
+    spends two kernels on making them.
     """
 
     shift_and_sum: Tensor
@@ -169,7 +192,7 @@ class HqMaskProduct(MaskProduct):
     def __init__(self, side: int) -> None:
         super().__init__(side)
         # Channel k of this kernel is 1 at tap k: the convolution sums nine maps, each shifted to its tap.
-        self.register_buffer("shift_and_sum", torch.eye(9).reshape(1, 9, 3, 3), persistent=False)
+        self.register_buffer("shift_and_sum", torch.eye(_MAPS, 9).reshape(1, _MAPS, 3, 3), persistent=False)
 
     def forward(  # type: ignore[override]
         self,
@@ -183,8 +206,10 @@ class HqMaskProduct(MaskProduct):
     ) -> Tensor:
         """As above, and hq_hyper (B,1,F), hq_hidden (B,L,L,2F), hq_features (B,F,L,L); mask_weights (K,5)."""
         features, hidden, side = last_conv.out_channels, last_conv.in_channels, self.side
-        taps = (hq_hyper @ last_conv.weight.reshape(features, hidden * 9)).reshape(-1, hidden, 9).transpose(1, 2)
-        maps = (taps @ hq_hidden.reshape(-1, side * side, hidden).transpose(1, 2)).reshape(-1, 9, side, side)
+        kernel = last_conv.weight.reshape(features, hidden, 9).transpose(1, 2)
+        kernel = torch.cat([kernel, kernel.new_zeros(features, _MAPS - 9, hidden)], dim=1)
+        taps = (hq_hyper @ kernel.reshape(features, -1)).reshape(-1, _MAPS, hidden)
+        maps = (taps @ hq_hidden.reshape(-1, side * side, hidden).transpose(1, 2)).reshape(-1, _MAPS, side, side)
         assert last_conv.bias is not None
         hq = F.conv2d(maps, self.shift_and_sum, padding=1).reshape(-1, 1, side * side)
         hq = hq + hq_hyper @ hq_features.reshape(-1, features, side * side) + hq_hyper @ last_conv.bias[:, None]

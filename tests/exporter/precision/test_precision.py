@@ -146,14 +146,14 @@ def test_keep_fp32_calibration_and_report(
     images.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(images / "a.png")
     command = ["--checkpoint", str(tiny_checkpoint), "--output", str(tmp_path / "b"), "--precision", "fp16"]
-    command += ["--keep-fp32", "/blocks.0/", "--keep-fp32", "*/hq_mlp/*", "--calibration", str(images)]
+    command += ["--keep-fp32", "/blocks.0/", "--keep-fp32", "*/hypernetworks/*", "--calibration", str(images)]
     assert main([*command, "--precision-report"]) == 0
     out = capsys.readouterr().out
     assert "--keep-fp32 /blocks.0/" in out
     assert "stated Softmax" in out
     policy = json.loads((tmp_path / "b" / "manifest.json").read_text())["precision_policy"]
     assert policy["image_encoder"]["keep_fp32"] == ["/blocks.0/"]
-    assert policy["mask_decoder"]["keep_fp32"] == ["*/hq_mlp/*"]
+    assert policy["mask_decoder"]["keep_fp32"] == ["*/hypernetworks/*"]
     assert policy["image_encoder"]["ranges"] == {"images": 1, "source": "1 of 1 given images", "safety": 8.0}
 
 

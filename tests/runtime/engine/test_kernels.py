@@ -13,7 +13,7 @@ import pytest
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.nvidia.plan import ATTENTION, PRODUCT, SOFTMAX, Program
 from samhq_runtime.nvidia.profiles import Range
-from tests.support.seeded_graphs import compiled
+from tests.support.seeded_graphs import compiled, spec_of
 from tests.support.tensorrt_builder import require_rtx
 
 MARGIN = 2  # kernels
@@ -22,21 +22,32 @@ ONE_PROMPT = {name: (Range(n, n, n),) for name, n in (("prompts", 1), ("points",
 ATTENTIONS = {"demo": 5, "vit_tiny": 10, "vit_b": 12}  # of an encoder, all of them fused
 
 ENCODER = {  # kernels, products of float32 operands (stated islands: neck and HQ features of bf16)
+    ("demo", "fp32"): (85, 45),
     ("demo", "fp16"): (74, 0),
     ("demo", "bf16"): (77, 5),
     ("demo", "int8"): (80, 0),
+    ("vit_tiny", "fp32"): (190, 65),
     ("vit_tiny", "fp16"): (145, 0),
     ("vit_tiny", "bf16"): (146, 5),
     ("vit_tiny", "int8"): (155, 0),
+    ("vit_b", "fp32"): (199, 101),
     ("vit_b", "fp16"): (175, 0),
-    ("vit_b", "bf16"): (178, 5),
-    ("vit_b", "int8"): (190, 0),
+    ("vit_b", "bf16"): (177, 5),
+    ("vit_b", "int8"): (188, 0),
 }
 DECODER = {  # kernels with one prompt, and with the default profile; products of float32 operands in the two
-    ("demo", "fp16"): (127, 150, 8, 11),
-    ("demo", "int8"): (127, 150, 8, 11),
-    ("vit_b", "fp16"): (121, 146, 9, 14),
-    ("vit_b", "int8"): (121, 146, 9, 14),
+    ("demo", "fp32"): (91, 101, 34, 44),
+    ("demo", "fp16"): (95, 107, 7, 11),
+    ("demo", "bf16"): (91, 101, 34, 44),
+    ("demo", "int8"): (95, 107, 7, 11),
+    ("vit_tiny", "fp32"): (92, 103, 36, 44),
+    ("vit_tiny", "fp16"): (89, 96, 7, 11),
+    ("vit_tiny", "bf16"): (92, 103, 36, 44),
+    ("vit_tiny", "int8"): (89, 96, 7, 11),
+    ("vit_b", "fp32"): (92, 103, 36, 44),
+    ("vit_b", "fp16"): (89, 96, 7, 11),
+    ("vit_b", "bf16"): (92, 103, 36, 44),
+    ("vit_b", "int8"): (89, 96, 7, 11),
 }
 
 
@@ -48,13 +59,14 @@ def rows(table: dict[tuple[str, str], tuple[int, ...]]) -> list[object]:
 
 @pytest.mark.parametrize(("size", "precision", "kernels", "single"), rows(ENCODER))
 def test_encoder(size: str, precision: str, kernels: int, single: int, tmp_path: Path) -> None:
-    """Every attention is one kernel, and nothing large is written to memory."""
+    """Every attention in half precision is one kernel, and nothing large is written to memory; in float32 none is."""
     require_rtx()
     program = compiled(size, IMAGE_ENCODER, precision, tmp_path)
-    assert (program.count(ATTENTION), program.count(SOFTMAX)) == (ATTENTIONS[size], 0)
+    attentions = (program.count(ATTENTION), program.count(SOFTMAX))
+    assert attentions == ((0, ATTENTIONS[size]) if precision == "fp32" else (ATTENTIONS[size], 0))
     assert kernels - MARGIN <= len(program.kernels) <= kernels + MARGIN
     assert len(program.products("float32")) == single
-    assert largest(program) <= LARGEST
+    assert largest(program) <= LARGEST or precision == "fp32"
     if precision == "int8":
         assert {tensor.dtype for kernel in program.products("int8") for tensor in kernel.writes.values()} <= {"float16"}
 
@@ -69,6 +81,18 @@ def test_decoder(
         assert kernels - MARGIN <= len(program.kernels) <= kernels + MARGIN
         assert len(program.products("float32")) == floats
         assert largest(program) <= LARGEST
+        assert not inputs_of_attention(program) & {
+            tensor.name for tensor in spec_of(size, MASK_DECODER, precision).inputs
+        }
+
+
+def inputs_of_attention(program: Program) -> set[str]:
+    """Names of what fused attentions read.
+
+    TensorRT 11.2 computes with wrong strides where that is a network input, transposed (NVIDIA/TensorRT issue 4826);
+    `image_embeddings` are keys and values of the decoder, and a copy lies between.
+    """
+    return {name.partition(".")[0] for kernel in program.kernels if kernel.kind == ATTENTION for name in kernel.reads}
 
 
 def largest(program: Program) -> int:

@@ -71,7 +71,7 @@ def check_types(parsed: ParsedGraph, model: ir.Model, policy: PrecisionPolicy) -
 
 
 # Layers that compute in float32 where the rest is half precision, LayerNorms apart: a wider island fails here.
-DECODER = {"ACTIVATION": 4, "CONVOLUTION": 4, "ELEMENTWISE": 25, "MATRIX_MULTIPLY": 17, "SOFTMAX": 7, "UNARY": 2}
+DECODER = {"ACTIVATION": 4, "CONVOLUTION": 4, "ELEMENTWISE": 23, "MATRIX_MULTIPLY": 14, "SOFTMAX": 7, "UNARY": 2}
 SINGLE = {
     **{("demo", precision): {"SOFTMAX": 5} for precision in ("fp16", "int8")},
     **{("vit_tiny", precision): {"SOFTMAX": 10} for precision in ("fp16", "int8")},
@@ -95,4 +95,4 @@ def check_counts(parsed: ParsedGraph, size: str, graph: str, fusion: str, precis
     expected = SINGLE[size, precision] if graph == IMAGE_ENCODER else DECODER
     fused = graph == IMAGE_ENCODER or fusion != "independent"
     assert computing(parsed, "FLOAT") == {**expected, **({} if fused else {"ELEMENTWISE": expected["ELEMENTWISE"] - 1})}
-    assert computing(parsed, half)["MATRIX_MULTIPLY"] >= 40
+    assert computing(parsed, half)["MATRIX_MULTIPLY"] >= 30
