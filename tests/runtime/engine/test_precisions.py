@@ -56,8 +56,9 @@ def test_parse_and_build(size: str, graph: str, fusion: str, precision: str, tmp
     if graph == MASK_DECODER:
         require_fusion(parsed, fusion)
         assert parsed.fixed_inputs == ("hq_token",)
-    (program,) = programs_of(parsed, spec)
-    assert len(program.kernels) > 50
+    if graph == MASK_DECODER and fusion != "hadamard":  # test_kernels.py builds the others
+        (program,) = programs_of(parsed, spec)
+        assert len(program.kernels) > 50
 
 
 def check_types(parsed: ParsedGraph, model: ir.Model, policy: PrecisionPolicy) -> None:
