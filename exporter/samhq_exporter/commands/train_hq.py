@@ -33,6 +33,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_data_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--images", type=Path, metavar="DIR", help="images of an annotation file")
     group.add_argument("--masks", type=Path, metavar="DIR", help="masks, for images directly in the dataset's folder")
+    group.add_argument("--mask-suffix", metavar="SUFFIX", help="how masks are named after their image's stem")
+    group.add_argument("--include-crowd", action="store_true", help="take annotations with iscrowd as objects")
     group.add_argument(
         "--held-out",
         type=Path,

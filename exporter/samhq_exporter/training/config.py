@@ -23,6 +23,8 @@ class TrainHqConfig:
         output: `.safetensors` file to write, in the official layout, with the token fusion in its metadata.
         images: where the images of an annotation file are.
         masks: where the masks are, for images directly in the folder `dataset`.
+        include_crowd: take annotations with `iscrowd` as objects.
+        mask_suffix: how masks are named after their image's stem.
         held_out: a dataset to measure on; by default a tenth of `dataset`, at least one image, is not trained on.
         token_fusion: how the HQ token is made; by default what the checkpoint says, else `independent`.
         trained: `all` HQ parameters, or the HQ `token` alone.
@@ -45,6 +47,8 @@ class TrainHqConfig:
     output: Path
     images: Path | None = None
     masks: Path | None = None
+    include_crowd: bool = False
+    mask_suffix: str | None = None
     held_out: Path | None = None
     token_fusion: str | None = None
     trained: str = "all"

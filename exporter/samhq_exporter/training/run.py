@@ -93,7 +93,13 @@ def _schedule(config: TrainHqConfig, images: int) -> Schedule:
 
 def _pairs(config: TrainHqConfig, side: int, note: Note) -> tuple[Pairs, Pairs]:
     """What to train on and what to measure on; DatasetError if there is nothing usable."""
-    dataset = open_dataset(config.dataset, images=config.images, masks=config.masks)
+    dataset = open_dataset(
+        config.dataset,
+        images=config.images,
+        masks=config.masks,
+        include_crowd=config.include_crowd,
+        mask_suffix=config.mask_suffix,
+    )
     names = _usable(dataset, note)
     if config.held_out is not None:
         other = open_dataset(config.held_out)
@@ -113,7 +119,7 @@ def _pairs(config: TrainHqConfig, side: int, note: Note) -> tuple[Pairs, Pairs]:
 
 def _usable(dataset: Dataset, note: Note) -> list[str]:
     names, left_out = usable_names(dataset, dataset.names)
-    for line in left_out:
+    for line in (*dataset.notices, *left_out):
         note(line)
     return names
 

@@ -37,6 +37,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--images", type=Path, metavar="FOLDER", help="images of the annotation file (default: looked for beside it)"
     )
     command.add_argument("--masks", type=Path, metavar="FOLDER", help="masks of the images in the --dataset folder")
+    command.add_argument(
+        "--mask-suffix", metavar="SUFFIX", help="how masks are named after their image's stem, such as _mask.gif"
+    )
+    command.add_argument(
+        "--include-crowd", action="store_true", help="take annotations with iscrowd as objects (CVAT's painted masks)"
+    )
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="report, records and pictures")
     command.add_argument(
         "--prompts",
@@ -78,6 +84,8 @@ def _evaluate(options: argparse.Namespace) -> Report:
             options.dataset,
             images=options.images,
             masks=options.masks,
+            include_crowd=options.include_crowd,
+            mask_suffix=options.mask_suffix,
             prompts=options.prompts,
             multimask_output=options.multimask,
             hq_token_only=options.hq_token_only,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..contract import Float64
 from ..errors import ImageError
 from ..frames.image_files import read_image
+from .image_names import is_file
 from .metrics import Mask
 
 Box = Float64
@@ -58,8 +59,8 @@ class Sample:
 class Dataset(Protocol):
     """Images by name in a fixed order.
 
-    `left_out` holds what was found without opening an image and belongs to none of `names`. `fingerprint` changes
-    when an image, a mask or an annotation does.
+    `left_out` holds what was found without opening an image and belongs to none of `names`; `notices` are lines about
+    what was read otherwise than it stands. `fingerprint` changes when an image, a mask or an annotation does.
     """
 
     @property
@@ -74,6 +75,9 @@ class Dataset(Protocol):
     @property
     def left_out(self) -> Sequence[Skip]: ...
 
+    @property
+    def notices(self) -> Sequence[str]: ...
+
     def fingerprint(self) -> str: ...
 
     def read(self, name: str) -> Sample:
@@ -83,7 +87,7 @@ class Dataset(Protocol):
 
 def read_sample_image(path: Path) -> NDArray[np.uint8]:
     """The image (H,W,3), or Unusable."""
-    if not path.is_file():
+    if not is_file(path):
         raise Unusable("image missing", str(path))
     try:
         return read_image(path)
@@ -102,7 +106,7 @@ def fingerprint_of(files: Iterable[Path], content: bytes = b"") -> str:
     """Hex SHA-256 of `content` and of the files' names, sizes and times; the pixels themselves are not read."""
     digest = hashlib.sha256(content)
     for path in files:
-        stat = path.stat() if path.is_file() else None
+        stat = path.stat() if is_file(path) else None
         state = f"{stat.st_size} {stat.st_mtime_ns}" if stat else "missing"
-        digest.update(f"\n{path.name}\0{state}".encode())
+        digest.update(f"\n{path.name}\0{state}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

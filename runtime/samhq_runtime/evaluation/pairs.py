@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from .dataset import Sample, Skip, Unusable, fingerprint_of, read_sample_image, 
 from .metrics import Mask
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_ANY_MASK = (*_SUFFIXES, ".gif")  # for those who name them
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+_OTHER_NAMES = "--mask-suffix _mask.gif reads masks named x_mask.gif for x.jpg"
 _FOLDERS = (("im", "gt"), ("images", "masks"))
 _LAYOUTS = ", or ".join(f"{images}/ and {masks}/" for images, masks in _FOLDERS)
 
@@ -28,6 +31,7 @@ class PairDataset:
     images: dict[str, Path]  # by name, in order
     masks: dict[str, Path]
     left_out: Sequence[Skip]
+    notices: Sequence[str] = ()
 
     @property
     def names(self) -> Sequence[str]:
@@ -49,26 +53,46 @@ class PairDataset:
         return Sample(image, [mask_file.name], read_mask)
 
 
-def open_pairs(path: Path, *, masks: Path | None = None) -> PairDataset:
-    """Pairs of the same stem: in `path` and `masks`, or where `open_dataset` says."""
+def open_pairs(path: Path, *, masks: Path | None = None, suffix: str | None = None) -> PairDataset:
+    """Pairs of the same stem: in `path` and `masks`, or where `open_dataset` says; `suffix` as `mask_suffix` there."""
     image_folder, mask_folder, layout = _folders(path, masks)
     same = image_folder == mask_folder
-    images = _files(image_folder, (".jpg", ".jpeg") if same else _SUFFIXES)
-    stems = _by_stem(_files(mask_folder, _MASK_SUFFIXES))
+    end, mask_types = _mask_names(suffix)
+    image_types = (".jpg", ".jpeg") if same and not end else _SUFFIXES
+    images = _files(image_folder, image_types)
+    if same and end:
+        images = [image for image in images if not image.stem.endswith(end)]
+    mask_files = [mask for mask in _files(mask_folder, mask_types) if _stem(mask).endswith(end)]
+    stems = {stem.removesuffix(end): mask for stem, mask in _by_stem(mask_files).items()}
     if not images:
         raise DatasetError(f"{image_folder}: no images in it; expected {_LAYOUTS}, or .jpg images with .png masks")
     if not stems:
-        raise DatasetError(f"{mask_folder}: no masks in it; expected one of {', '.join(_MASK_SUFFIXES)} per image")
+        wanted = ", ".join(f"{end}{kind}" for kind in mask_types)
+        raise DatasetError(f"{mask_folder}: no masks in it; expected one of {wanted} per image; {_OTHER_NAMES}")
     _by_stem(images)
     named = {image.name: image for image in images}
-    paired = {name: stems.pop(image.stem) for name, image in named.items() if image.stem in stems}
+    paired = {name: stems.pop(_stem(image)) for name, image in named.items() if _stem(image) in stems}
     if not paired:
-        raise DatasetError(f"{path}: no image of {image_folder} has the name of a mask of {mask_folder}")
+        raise DatasetError(
+            f"{path}: no image of {image_folder} has the name of a mask of {mask_folder}; {_OTHER_NAMES}"
+        )
     unpaired = [Skip(mask.name, mask.name, "no image for the mask", str(mask)) for mask in stems.values()]
-    unsupported = _unsupported(image_folder, (".jpg", ".jpeg", *_MASK_SUFFIXES) if same else _SUFFIXES)
+    unsupported = _unsupported(image_folder, (*image_types, *mask_types) if same else _SUFFIXES)
     if not same:
-        unsupported += _unsupported(mask_folder, _MASK_SUFFIXES)
+        unsupported += _unsupported(mask_folder, mask_types)
     return PairDataset(path, layout, named, paired, [*unpaired, *unsupported])
+
+
+def _mask_names(suffix: str | None) -> tuple[str, tuple[str, ...]]:
+    """How the stem of a mask ends after that of its image, and the types it may have."""
+    if suffix is None:
+        return "", _MASK_SUFFIXES
+    end, dot, kind = suffix.rpartition(".")
+    if not dot:
+        return suffix, _ANY_MASK
+    if f".{kind.lower()}" not in _ANY_MASK or "/" in suffix:
+        raise DatasetError(f"--mask-suffix {suffix}: expected what follows the image's name, such as _mask.png or .gif")
+    return end, (f".{kind.lower()}",)
 
 
 def _folders(path: Path, masks: Path | None) -> tuple[Path, Path, str]:
@@ -98,10 +122,15 @@ def _unsupported(folder: Path, suffixes: tuple[str, ...]) -> list[Skip]:
 def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
     stems: dict[str, Path] = {}
     for file in files:
-        if file.stem in stems:
-            raise DatasetError(f"{file.parent}: {stems[file.stem].name} and {file.name} have the same name; keep one")
-        stems[file.stem] = file
+        if _stem(file) in stems:
+            raise DatasetError(f"{file.parent}: {stems[_stem(file)].name} and {file.name} have the same name; keep one")
+        stems[_stem(file)] = file
     return stems
+
+
+def _stem(file: Path) -> str:
+    """Composed: macOS writes decomposed names, and copies of a folder may have both."""
+    return unicodedata.normalize("NFC", file.stem)
 
 
 def _read_mask(path: Path) -> Mask:
@@ -114,7 +143,9 @@ def _read_mask(path: Path) -> Mask:
                 raise Unusable("mask is a label map", f"{path}: a palette with more than two colours in use")
             deep = picture.mode.startswith(("I", "F"))
             values: NDArray = np.asarray(picture if deep else picture.convert("L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+    except Unusable:
+        raise
+    except Exception as e:  # Pillow lets any exception out of a damaged file
         raise Unusable("mask unreadable", f"{path}: {e}") from e
     highest = values.max()
     if highest <= 1:

@@ -36,7 +36,7 @@ class EvaluationOptions:
         output: folder for records, report and pictures. A run into the same folder measures only what is not there.
         worst: how many of the worst cases to draw into `output`.
         progress: called with the fraction done and what is being done.
-        notice: called with a line for the user when results of an earlier run are taken over.
+        notice: called with a line for the user: results of an earlier run that are taken over, annotations renumbered.
     """
 
     setting: Setting
@@ -60,6 +60,8 @@ def evaluate(
     *,
     images: str | Path | None = None,
     masks: str | Path | None = None,
+    include_crowd: bool = False,
+    mask_suffix: str | None = None,
     prompts: str = "box",
     multimask_output: bool = False,
     hq_token_only: bool = False,
@@ -75,7 +77,7 @@ def evaluate(
 
     Args:
         bundles: one or more; the others are compared with the first.
-        dataset, images, masks: as `open_dataset` takes them.
+        dataset, images, masks, include_crowd, mask_suffix: as `open_dataset` takes them.
         prompts, multimask_output, hq_token_only: see `Setting`.
         providers: choices of execution providers; every bundle is measured under each.
         threads, limit, output, worst, progress, notice: see `EvaluationOptions`.
@@ -90,7 +92,9 @@ def evaluate(
     options = EvaluationOptions(
         setting=setting, threads=threads, limit=limit, output=folder, worst=worst, progress=progress, notice=notice
     )
-    data = open_dataset(dataset, images=images, masks=masks)
+    data = open_dataset(dataset, images=images, masks=masks, include_crowd=include_crowd, mask_suffix=mask_suffix)
+    for line in data.notices if notice is not None else ():
+        notice(f"{data.path}: {line}")  # type: ignore[misc]
     return _evaluate(open_subjects(bundles, providers), data, options)
 
 

@@ -96,3 +96,33 @@ def test_command_fails_with_one_message(
     assert err.splitlines()[-1].startswith("error: ")
     assert complaint in err
     assert not Path("out/report.json").exists()
+
+
+def test_options_of_datasets_reach_the_dataset(
+    dataset: Path,
+    demo_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """CVAT's file: everything is a crowd; and two annotations have one id."""
+    left_halves(monkeypatch)
+    content = json.loads(dataset.read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    content["annotations"][1]["id"] = content["annotations"][0]["id"]
+    dataset.write_text(json.dumps(content))
+    command = [
+        "eval",
+        str(demo_bundle.path),
+        "--dataset",
+        str(dataset),
+        "--output",
+        str(tmp_path / "out"),
+        "--worst",
+        "0",
+    ]
+    assert main(command) == 1
+    assert "--include-crowd takes it in" in capsys.readouterr().err
+    assert main([*command, "--include-crowd"]) == 0
+    assert "1 annotations have the id of another" in capsys.readouterr().err

@@ -106,6 +106,99 @@ def test_image_that_is_left_out(coco: Path, change: Callable[[Path], Any], reaso
     assert read_all(coco) == (["1.png", "2.png"], [("2.png", None, reason)], [1.0] * 2)
 
 
+def _renamed(stated: str, on_disk: str) -> Callable[[Path], object]:
+    """The second image has one name in the file and another on the disk."""
+
+    def change(path: Path) -> None:
+        target = path.parent / on_disk
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name("2.png").rename(target)
+        edit_json(path, lambda content: content["images"][1].update(file_name=stated))
+
+    return change
+
+
+def _as_lvis(path: Path) -> None:
+    def urls(content: dict[str, Any]) -> None:
+        for entry in content["images"]:
+            entry["coco_url"] = f"http://images.cocodataset.org/val2017/{entry.pop('file_name')}"
+
+    edit_json(path, urls)
+
+
+NAMES: dict[str, Callable[[Path], object]] = {
+    "backslashes": _renamed(r"images\2.png", "images/2.png"),
+    "a drive": _renamed(r"C:\data\export\x.png", "x.png"),
+    "Label Studio's upload": _renamed("/data/upload/1/8eb4-x.png", "8eb4-x.png"),
+    "labelme2coco's folder": _renamed("JPEGImages/x.png", "x.png"),
+    "composed, decomposed on the disk": _renamed("caf\u00e9.png", "cafe\u0301.png"),
+    "decomposed, composed on the disk": _renamed("cafe\u0301.png", "caf\u00e9.png"),
+    "a line separator": _renamed("a\u2028b.png", "a\u2028b.png"),
+    "LVIS": _as_lvis,
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_names_of_other_systems(coco: Path, case: str) -> None:
+    NAMES[case](coco)
+    names, skips, ious = read_all(coco)
+    assert (len(names), skips, ious) == (2, [], [1.0] * 4)
+
+
+@pytest.mark.parametrize("name", ["n" * 5000, "a\0b", "\ud800", "../" * 900])
+def test_names_that_no_file_has(coco: Path, name: str) -> None:
+    edit_json(coco, lambda content: content["images"][1].update(file_name=name))
+    dataset = open_dataset(coco)
+    assert dataset.fingerprint()
+    assert read_all(coco)[1:] == ([(name, None, "image missing")], [1.0] * 2)
+
+
+def test_last_parts_that_two_images_have(coco: Path) -> None:
+    """Which of the two the file is of is not guessed."""
+    (coco.parent / "1.png").rename(coco.parent / "x.png")
+    names = iter(("a/x.png", "b/x.png"))
+    edit_json(coco, lambda content: [entry.update(file_name=next(names)) for entry in content["images"]])
+    with pytest.raises(DatasetError, match="none of its 2 images"):
+        open_dataset(coco)
+
+
+@pytest.mark.parametrize("stated", [None, 0, -1, "80", "", float("nan"), [], 1e400, True])
+def test_sizes_that_are_unknown(coco: Path, stated: object) -> None:
+    edit_json(coco, lambda content: content["images"][0].update(width=stated, height=stated))
+    assert read_all(coco) == (["1.png", "2.png"], [], [1.0] * 4)
+
+
+@pytest.mark.parametrize("value", [0, "0", False, "false", None, 0.0, ""])
+def test_what_is_no_crowd(coco: Path, value: object) -> None:
+    edit_json(coco, annotation(iscrowd=value))
+    assert read_all(coco)[1] == []
+
+
+@pytest.mark.parametrize("value", [1, "1", True])
+def test_crowds_on_request(coco: Path, value: object) -> None:
+    """CVAT writes painted masks so."""
+    edit_json(coco, annotation(iscrowd=value))
+    assert read_all(coco)[1] == [("1.png", "1", "crowd region")]
+    assert read_all(coco, include_crowd=True) == (["1.png", "2.png"], [], [1.0] * 4)
+    assert open_dataset(coco).fingerprint() != open_dataset(coco, include_crowd=True).fingerprint()
+
+
+def test_the_first_image_missing(coco: Path) -> None:
+    coco.with_name("1.png").unlink()
+    assert read_all(coco) == (["1.png", "2.png"], [("1.png", None, "image missing")], [1.0] * 2)
+
+
+def test_repeated_ids_get_new_ones(coco: Path) -> None:
+    edit_json(coco, lambda content: [entry.update(id=7) for entry in content["annotations"][1:]])
+    dataset = open_dataset(coco)
+    assert [list(targets) for targets in (dataset.read("1.png").targets, dataset.read("2.png").targets)] == [
+        ["1", "7"],
+        ["8", "9"],
+    ]
+    assert dataset.notices == ["2 annotations have the id of another, such as 7; they count as 8 to 9 here"]
+    assert read_all(coco) == (["1.png", "2.png"], [], [1.0] * 4)
+
+
 def test_image_without_annotations_is_named(coco: Path) -> None:
     edit_json(coco, lambda content: content["images"].append({"id": "x", "file_name": "3.png"}))
     assert read_all(coco)[1] == [("3.png", None, "no annotation for the image")]
@@ -124,12 +217,23 @@ def test_image_without_annotations_is_named(coco: Path) -> None:
             "annotations[4] has no id and no image_id",
         ),
         (lambda path: edit_json(path, lambda c: c["images"][1].update(id=1)), "image id 1 occurs twice"),
-        (lambda path: edit_json(path, lambda c: c["annotations"][1].update(id=1)), "annotation id 1 occurs twice"),
         (
             lambda path: edit_json(path, lambda c: c["images"][1].update(file_name="1.png")),
             "file_name 1.png occurs twice",
         ),
-        (lambda path: path.with_name("1.png").unlink(), "first image 1.png is in none of"),
+        (
+            lambda path: [path.with_name(name).unlink() for name in ("1.png", "2.png")],
+            "none of its 2 images, such as 1.png, is in any of",
+        ),
+        (
+            lambda path: path.write_text('{"shapes": [], "imagePath": "1.png"}'),
+            "labelme's file of one image; convert the folder to COCO",
+        ),
+        (
+            lambda path: path.write_text('[{"id": 1, "data": {}}]'),
+            "Label Studio's own JSON; export the project as COCO",
+        ),
+        (lambda path: path.write_text("<!DOCTYPE html>"), "not JSON (a web page"),
         (Path.unlink, "no such dataset"),
     ],
 )

@@ -66,6 +66,35 @@ def test_kinds_of_mask_files(pairs: Path, save: Callable[[Path], None], reason: 
         assert (skips, ious) == ([("b.png", "b.png", reason)], [1.0])
 
 
+SUFFIXES: dict[str, tuple[str, str]] = {  # name of the masks, --mask-suffix
+    "GIF": ("{}_mask.gif", "_mask.gif"),
+    "JPEG": ("{}.jpg", ".jpg"),
+    "of any type": ("{}-seg.bmp", "-seg"),
+    "in capitals": ("{}_m.PNG", "_m.png"),
+}
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("case", SUFFIXES)
+def test_masks_named_otherwise(pairs: Path, case: str, together: bool) -> None:
+    name, suffix = SUFFIXES[case]
+    folder = pairs / "im" if together else pairs / "gt"
+    for mask in list((pairs / "gt").iterdir()):
+        target = folder / name.format(mask.stem)
+        Image.open(mask).convert("L").save(target, quality=95) if "j" in suffix else Image.open(mask).save(target)
+        mask.unlink()
+    if not together:
+        assert read_all(pairs, mask_suffix=suffix) == (["a.png", "b.png"], [], [1.0] * 2)
+    elif suffix != ".jpg":  # whose images would be masks, too
+        assert read_all(pairs / "im", mask_suffix=suffix) == (["a.png", "b.png"], [], [1.0] * 2)
+
+
+def test_names_composed_and_decomposed(pairs: Path) -> None:
+    (pairs / "im" / "a.png").rename(pairs / "im" / "caf\u00e9.png")
+    (pairs / "gt" / "a.png").rename(pairs / "gt" / "cafe\u0301.png")
+    assert read_all(pairs)[2] == [1.0] * 2
+
+
 def test_lonely_files_are_named(pairs: Path) -> None:
     (pairs / "gt" / "b.png").rename(pairs / "gt" / "c.png")
     skips = [("c.png", "c.png", "no image for the mask"), ("b.png", None, "no mask for the image")]
@@ -81,7 +110,7 @@ def test_lonely_files_are_named(pairs: Path) -> None:
         ({"path": "DIS/im", "masks": "DIS/empty"}, "no masks in it"),
         ({"path": "DIS/im", "images": "DIS/im"}, "--images goes with an annotation file"),
         ({"path": "DIS/im/a.png", "masks": "DIS/gt"}, "--masks goes with a folder"),
-        ({"path": "DIS/im", "masks": "DIS/other"}, "has the name of a mask"),
+        ({"path": "DIS/im", "masks": "DIS/other"}, "--mask-suffix _mask.gif reads masks named x_mask.gif for x.jpg"),
     ],
 )
 def test_folder_that_is_refused(pairs: Path, arguments: dict[str, str], complaint: str) -> None:
@@ -91,6 +120,19 @@ def test_folder_that_is_refused(pairs: Path, arguments: dict[str, str], complain
     with pytest.raises(DatasetError) as error:
         open_dataset(**{name: pairs.parent / value for name, value in arguments.items()})
     assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["_mask.txt", "../x.png", "."])
+def test_suffix_that_is_none(pairs: Path, suffix: str) -> None:
+    with pytest.raises(DatasetError, match=r"--mask-suffix .*expected what follows the image's name"):
+        open_dataset(pairs, mask_suffix=suffix)
+
+
+def test_options_of_the_other_kind(pairs: Path, coco: Path) -> None:
+    with pytest.raises(DatasetError, match="--include-crowd goes with an annotation file"):
+        open_dataset(pairs, include_crowd=True)
+    with pytest.raises(DatasetError, match="--mask-suffix goes with a folder"):
+        open_dataset(coco, mask_suffix="_mask.png")
 
 
 def test_two_images_of_one_name_are_refused(pairs: Path) -> None:
