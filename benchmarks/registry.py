@@ -87,6 +87,13 @@ BENCHMARKS = {
             libraries=_TORCH,
         ),
         Benchmark(
+            name="engine_plan",
+            question="which kernels does TensorRT make of the graphs, and what would they take on four GPUs?",
+            cost="3 min, no GPU",
+            tables={"engine_plan": "docs/tensorrt.md", "engine_plan forms": "docs/tensorrt.md"},
+            libraries=(*_TORCH, "tensorrt-rtx-cu13"),
+        ),
+        Benchmark(
             name="eval_demo",
             question="what do fp16 and int8 cost the demo model's masks on held-out scenes?",
             cost="some minutes",

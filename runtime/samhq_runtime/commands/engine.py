@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..callbacks import Show
 from ..contract import IMAGE_ENCODER, MASK_DECODER
+from ..errors import ConfigError
 from ..nvidia.flavour import FLAVOURS
 from ..nvidia.options import REFITTABLE
 from ..nvidia.profiles import DEFAULT_RANGES, parse_ranges
 from ..tables import format_table
+from .engine_report import add_report_options, report
 from .progress_bar import open_bar
 
 if TYPE_CHECKING:
@@ -60,6 +62,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     check.add_argument(
         "--verify", action="store_true", help="build nothing; check the engines that are there on this GPU"
     )
+    check.add_argument(
+        "--report", action="store_true", help="build nothing; list the kernels of the engines that are there"
+    )
+    add_report_options(engine)
 
 
 def _add_builder_options(engine: argparse.ArgumentParser) -> None:
@@ -92,7 +98,11 @@ def _add_builder_options(engine: argparse.ArgumentParser) -> None:
 
 
 def _engine(options: argparse.Namespace) -> None:
-    if options.verify:
+    if options.gpu and not options.report:
+        raise ConfigError("--gpu: only with --report; engines are built for the GPU of this machine")
+    if options.report:
+        report(options)
+    elif options.verify:
         _verify(options)
     else:
         _build(options)

@@ -8,7 +8,9 @@ from ..nvidia.flavour import FLAVOURS
 from ..nvidia.options import EngineOptions
 from ..nvidia.profiles import Range
 from .build import BuiltEngine, Progress, build_engines, no_progress, verify_built
+from .report import EngineReport, report_engines
 
 __all__ = [
-    "FLAVOURS", "BuiltEngine", "EngineOptions", "Progress", "Range", "build_engines", "no_progress", "verify_built",
+    "FLAVOURS", "BuiltEngine", "EngineOptions", "EngineReport", "Progress", "Range", "build_engines", "no_progress",
+    "report_engines", "verify_built",
 ]  # fmt: skip

@@ -136,6 +136,8 @@ def _set_options(graph: ParsedGraph, config: Any, options: EngineOptions) -> Non
     if options.low_memory:
         config.max_aux_streams = 0
         graph.builder.max_threads = 1
+    if graph.tensorrt.has("ProfilingVerbosity"):  # what `samhq engine --report` reads
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not options.tf32:  # TensorRT's own default is to allow it
         config.clear_flag(trt.BuilderFlag.TF32)
     if options.optimization_level is not None:

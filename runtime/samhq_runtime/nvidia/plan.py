@@ -199,7 +199,7 @@ def _work(
         return _product(operator, fields, tensors, list(writes.values()))
     if "_mha" in name:
         return ATTENTION, tensors[0].dtype, _attention_flop(tensors, list(writes.values()))
-    return _kind(name), written, 0
+    return kind_of_generated(name), written, 0
 
 
 def _within(block: _Block) -> Iterator[tuple[str, str, int]]:
@@ -232,8 +232,8 @@ def _attention_flop(reads: Sequence[PlanTensor], writes: Sequence[PlanTensor]) -
     return 2 * keys * (q.size + out.size)
 
 
-def _kind(name: str) -> str:
-    """Of a generated kernel, whose name lists its steps: `__myl_CastMeanSubMul`."""
+def kind_of_generated(name: str) -> str:
+    """Of a kernel that the compiler generated, whose name lists its steps: `__myl_CastMeanSubMul`."""
     steps = re.findall(r"[A-Z][a-z]*", name.removeprefix("__myl_"))
     if {"Maxr", "Exp"} <= set(steps):
         return SOFTMAX
