@@ -131,6 +131,18 @@ def test_without_cuda_graph(
         row(f"{flavour} engine, fp16, no CUDA graph", iou, *measure(predictor, image))
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_one_prompt_as_among_several(
+    bundles: Callable[[str], Bundle], precision: str, flavour: str, image: np.ndarray, tmp_path: Path
+) -> None:
+    """Some TensorRT versions were wrong at batch 1 alone (NVIDIA/TensorRT 3969, TensorRT-Edge-LLM 151)."""
+    bundle = with_engines(bundles(precision), tmp_path, flavour)
+    with Predictor(bundle, providers=("engine",)) as predictor:
+        together = logits_of(predictor, image)
+        alone = np.concatenate([predictor.predict(box=box[None], return_logits=True)[0] for box in BOXES])
+    assert iou_of(alone, together) >= SMALLEST_IOU[precision]
+
+
 def test_hq_token_is_refitted(
     bundles: Callable[[str], Bundle], flavour: str, image: np.ndarray, tmp_path: Path
 ) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 from ..installing import install_command
 from .children import ON_GPU, ProbeResult
+from .wrong_results import wrong_results
 
 _SAME_MODULE = (
     "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn",
     "onnxruntime-trt-rtx",
 )  # fmt: skip
 _TURING = 7.5
-_BLACKWELL_CONSUMER = 12
 
 
 @dataclass(frozen=True)
@@ -149,17 +149,31 @@ def _pytriton_with_numpy_2(facts: Facts) -> Iterator[Problem]:
         yield Problem("with numpy 2, nvidia-pytriton reports READY and returns empty outputs", "pip install 'numpy<2'")
 
 
-def _wrong_attention(facts: Facts) -> Iterator[Problem]:
-    check = "let `samhq engine` check each engine on this GPU (it does by default); never build with --no-verify"
-    blackwell = [gpu["name"] for gpu in facts.gpus if _major(gpu) >= _BLACKWELL_CONSUMER]
-    if blackwell and facts.tensorrt >= (10,):  # no upper bound: seen up to 10.16.1, and no version is said to be cured
+def _wrong_results(facts: Facts) -> Iterator[Problem]:
+    seen: dict[str, Problem] = {}
+    for gpu in facts.gpus:
+        for row in wrong_results(facts.tensorrt, float(gpu["compute_capability"])):
+            what = (
+                f"TensorRT has computed wrongly, without an error, {row.what}: issue {row.issue}; {gpu['name']} is here"
+            )
+            seen.setdefault(row.issue, Problem(what, row.do))
+    yield from seen.values()
+
+
+def _tensorrt_without_jetpack(facts: Facts) -> Iterator[Problem]:
+    if "tegra" in facts.platform and (11, 3) <= facts.tensorrt < (11, 4, 1):
         yield Problem(
-            f"TensorRT has computed fused attention in half precision wrongly on GPUs such as {blackwell[0]} "
-            "(NVIDIA/TensorRT issue 4837, seen up to 10.16.1 and still open)",
-            check,
+            f"TensorRT {'.'.join(map(str, facts.tensorrt))} is not for JetPack: 11.3 and 11.4.0 leave Jetsons out",
+            "use the TensorRT of your JetPack (10.3 in 6.x, 10.13.3.9 in 7.1), or 11.4.1 or newer with JetPack 7.2",
         )
-    if facts.tensorrt[:2] == (10, 7):
-        yield Problem("TensorRT 10.7 has computed fused attention wrongly (NVIDIA/TensorRT issues 4328, 4333)", check)
+
+
+def _python_without_onnxruntime(facts: Facts) -> Iterator[Problem]:
+    if re.match(r"3\.10\b", facts.python) and not any(name in facts.packages for name in _SAME_MODULE):
+        yield Problem(
+            "onnxruntime is not installed, and has wheels for Python 3.10 (JetPack 6) only before 1.24",
+            "pip install 'onnxruntime<1.24', or use engines alone",
+        )
 
 
 def _gpu_too_old(facts: Facts) -> Iterator[Problem]:
@@ -191,10 +205,6 @@ def _hanging_or_crashing(facts: Facts) -> Iterator[Problem]:
         yield Problem(f"the NVIDIA driver: {facts.driver['error']}", "reinstall the driver and restart the machine")
 
 
-def _major(gpu: Mapping[str, str]) -> int:
-    return int(gpu["compute_capability"].split(".")[0])
-
-
 _RULES: tuple[Callable[[Facts], Iterator[Problem]], ...] = (
     _several_onnxruntimes,
     _several_tensorrts,
@@ -206,7 +216,9 @@ _RULES: tuple[Callable[[Facts], Iterator[Problem]], ...] = (
     _onnxruntime_with_tensorrt_11,
     _old_onnxruntime_with_numpy_2,
     _pytriton_with_numpy_2,
-    _wrong_attention,
+    _wrong_results,
+    _tensorrt_without_jetpack,
+    _python_without_onnxruntime,
     _gpu_too_old,
     _unusable_tensorrt,
     _hanging_or_crashing,

@@ -16,6 +16,7 @@ from samhq_exporter.cli import main as export_main
 from samhq_runtime.bundle import Bundle, load_bundle
 from samhq_runtime.cli import main
 from samhq_runtime.nvidia import flavour
+from tests.support.bundles import rehash
 from tests.support.tensorrt_builder import child_environment, require_rtx, unharmed
 
 
@@ -33,6 +34,32 @@ def test_command(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "image_encoder for TensorRT-RTX" in err
     assert main(["engine", str(bundle), "--target", "rtx"]) == 1
     assert "already has image_encoder" in capsys.readouterr().err
+    check_report(bundle, capsys)
+
+
+def check_report(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All kernels by kind; nothing is read into a plan that has no text."""
+    report = ["engine", str(bundle), "--target", "rtx", "--report"]
+    assert main([*report, "--gpu", "h100"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"image_encoder\.rtx-\w+\.engine, program for compute capability 8\.6", out)
+    assert re.search(r"matrix product float32 +\| +\d+ \| +\d", out)
+    assert re.search(r"kernels have sizes that the profile leaves open: .* --prompts 1 --points 2", out)
+    assert re.search(r"H100 SXM *\| +\d+\.\d\d ", out)
+    assert re.search(r"H100 SXM *\| sizes are open", out)
+    assert "Orin" not in out
+    assert main(report[:2] + ["--report"]) == 1
+    assert "no TensorRT engine to report on; build it: samhq engine" in capsys.readouterr().err
+    assert main([*report, "--graph", "image_encoder"]) == 0
+    assert "mask_decoder" not in capsys.readouterr().out
+    (encoder,) = bundle.glob("image_encoder.rtx-*.engine")
+    encoder.write_bytes(b"no text at all")
+    rehash(bundle)
+    assert main(report) == 1
+    err = capsys.readouterr().err
+    assert "this plan does not hold its kernels as text" in err
+    assert "EngineInspector cannot be asked" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -42,6 +69,8 @@ def test_command(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--points", "many"], "error: --points: got 'many'"),
         (["--compute-capability", "ampere"], "error: --compute-capability: got 'ampere'"),
         (["--workspace", "0"], "error: --workspace"),
+        (["--report", "--gpu", "gtx960"], "error: --gpu: got 'gtx960', its rates are not known"),
+        (["--gpu", "h100"], "error: --gpu: only with --report"),
     ],
 )
 def test_command_refuses_in_one_line(
