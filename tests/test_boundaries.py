@@ -22,7 +22,7 @@ from samhq_runtime.installing import install_command
 SOURCES = [str(Path(package.__file__).parent.parent) for package in (samhq_exporter, samhq_runtime)]
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "PIL", "onnxruntime", "tensorrt", "pycocotools"}
 HEAVY |= {"openvino", "matplotlib"}
-HEAVY |= {"grpc", "starlette", "uvicorn", "prometheus_client", "ray", "tritonclient"}
+HEAVY |= {"grpc", "grpc_health", "grpc_reflection", "starlette", "uvicorn", "prometheus_client", "ray", "tritonclient"}
 RUNTIME = Path(samhq_runtime.__file__).parent
 # Modules that may import their backend, for which they are named.
 SESSIONS = ("ort", "openvino", "openvino_positions", "cuda", "lanes", "trt")
@@ -30,7 +30,9 @@ BACKENDS = {f"samhq_runtime.session.{name}" for name in SESSIONS}
 SERVE = (
     "access",
     "connections",
+    "about",
     "grpc_server",
+    "grpc_standard",
     "http_infer",
     "http_server",
     "messages",

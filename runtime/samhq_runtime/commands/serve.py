@@ -40,7 +40,7 @@ _HELP = {
 
 _REPEATED = {
     "allow_host": "name that HTTP clients may call this server by, besides IP addresses and localhost; repeatable",
-    "allow_origin": "web page that may call it from a browser, such as https://example.org; repeatable",
+    "allow_origin": "web page that may call it from a browser, such as https://example.org, or * for all; repeatable",
 }
 
 

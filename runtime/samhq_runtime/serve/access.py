@@ -50,7 +50,7 @@ def require_access(headers: Headers, method: str, options: ServeOptions) -> None
         )
     origin = headers.get("origin")
     if origin is not None:
-        if origin not in options.allow_origin:
+        if not {origin, "*"} & set(options.allow_origin):
             raise RequestError(
                 f"Origin {origin!r}: web pages may not call this server; allow one with --allow-origin",
                 reason=Reason.FORBIDDEN,

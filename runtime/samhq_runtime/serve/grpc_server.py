@@ -12,8 +12,10 @@ from grpc import aio
 
 from .. import __version__
 from ..errors import BackendUnavailable
+from .about import EXTENSIONS, model_config, repository_index, statistics
 from .errors import Reason, RequestError, message_of, reason_of
 from .files_limit import grpc_connections
+from .grpc_standard import add_standard_services
 from .held import Holding
 from .messages import MESSAGES, PACKAGE, SERVICE
 from .off_loop import off_loop
@@ -67,10 +69,14 @@ class GrpcServer:
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
+            "ModelConfig": self._model_config,
+            "ModelStatistics": self._statistics,
+            "RepositoryIndex": self._repository_index,
         }
         handlers = {name: _handler(name, answer) for name, answer in answers.items()}
         handlers["ModelInfer"] = _infer_handler(self._model_infer)
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(f"{PACKAGE}.{SERVICE}", handlers)])
+        add_standard_services(self._server, service)
         address = options.address(options.grpc_port)
         try:
             self.port = self._server.add_insecure_port(address)
@@ -94,11 +100,23 @@ class GrpcServer:
         return MESSAGES["ModelReadyResponse"](ready=self._service.ready)
 
     async def _server_metadata(self, request: Any) -> Any:
-        return MESSAGES["ServerMetadataResponse"](name="samhq", version=__version__)
+        return MESSAGES["ServerMetadataResponse"](name="samhq", version=__version__, extensions=EXTENSIONS)
 
     async def _model_metadata(self, request: Any) -> Any:
         self._service.require_model(request.name, request.version)
         return MESSAGES["ModelMetadataResponse"](**self._service.metadata())
+
+    async def _model_config(self, request: Any) -> Any:
+        self._service.require_model(request.name, request.version)
+        return MESSAGES["ModelConfigResponse"](config=model_config(self._service))
+
+    async def _statistics(self, request: Any) -> Any:
+        if request.name:
+            self._service.require_model(request.name, request.version)
+        return MESSAGES["ModelStatisticsResponse"](**statistics(self._service))
+
+    async def _repository_index(self, request: Any) -> Any:
+        return MESSAGES["RepositoryIndexResponse"](models=repository_index(self._service, ready=request.ready))
 
     async def _model_infer(self, context: aio.ServicerContext) -> None:
         with self._service.counted("grpc") as holding:

@@ -6,11 +6,11 @@ JSON has no bytes: elements of BYTES tensors in JSON lists are base64, but for `
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from .errors import Reason, RequestError
 from .signature import DEFAULT_OUTPUTS, InferRequest, infer_request, require_few
@@ -20,6 +20,7 @@ HEADER_LENGTH = "inference-header-content-length"
 _TEXT_OUTPUTS = ("masks_rle",)
 _MAX_DIGITS = 19
 _PIECE = 1 << 16
+_STANDARD = str.maketrans("-_", "+/")  # the alphabet of base64 that is safe in URLs
 _BINARY_DEFAULT = "binary_data_output"
 
 
@@ -101,7 +102,7 @@ def _json_object(text: bytes, *, max_values: int) -> dict[str, Any]:
             f"body: more than {max_values} numbers as JSON; send binary tensors, or use gRPC", reason=Reason.TOO_LARGE
         )
     try:
-        head = json.loads(text)
+        head = json.loads(text, strict=False)  # base64 wraps its lines, which strict JSON has no room for
     except (ValueError, RecursionError) as e:
         raise RequestError(f"body: not JSON ({e})") from e
     if not isinstance(head, dict):
@@ -152,9 +153,21 @@ def _given_values(name: str, datatype: str, item: Mapping[str, Any]) -> list[Any
     if datatype != BYTES:
         return values
     try:
-        return [base64.b64decode(value, validate=True) for value in values]
-    except (binascii.Error, TypeError, ValueError) as e:
+        return [_from_base64(value) for value in values]
+    except (AttributeError, TypeError, ValueError) as e:  # binascii.Error is a ValueError
         raise RequestError(f"{name}: expected base64 text in JSON ({e}); or send it as binary data") from e
+
+
+def _from_base64(text: str) -> bytes:
+    """Both alphabets, with or without line breaks, padding, and the head of a `data:` URI; nothing else is skipped."""
+    if text[:5].lower() == "data:":
+        head, _, text = text.partition(",")
+        if not head.lower().endswith(";base64"):
+            raise ValueError("a data: URI that is not ;base64")
+        text = unquote(text) if "%" in text else text
+    if not text.isalnum():
+        text = "".join(text.split()).translate(_STANDARD)
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def _values(tensor: Tensor) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from .. import __version__
 from ..errors import BackendUnavailable, ImageError, PromptError
+from .about import EXTENSIONS, model_config, repository_index, statistics
 from .access import Access
 from .connections import BusyConnections, Connections, watched
 from .errors import Reason, RequestError, message_of, reason_of
@@ -40,6 +41,9 @@ STATUS = {
 }
 
 
+_MOST_OF_A_QUESTION = 1000
+
+
 def make_app(service: Service, connections: Connections | None = None) -> Starlette:
     """The ASGI application; uvicorn runs it here with its `connections`, Ray Serve or another server elsewhere."""
     http = _Http(service)
@@ -50,9 +54,13 @@ def make_app(service: Service, connections: Connections | None = None) -> Starle
             Route("/v2", http.server_metadata),
             Route("/v2/health/live", http.live),
             Route("/v2/health/ready", http.ready),
+            Route("/v2/models/stats", http.statistics),
             *(Route(path, http.model_metadata) for path in (model, versioned)),
             *(Route(f"{path}/ready", http.model_ready) for path in (model, versioned)),
             *(Route(f"{path}/infer", Infer(service, connections), methods=["POST"]) for path in (model, versioned)),
+            *(Route(f"{path}/config", http.model_config) for path in (model, versioned)),
+            *(Route(f"{path}/stats", http.statistics) for path in (model, versioned)),
+            Route("/v2/repository/index", http.repository_index, methods=["POST"]),
             Route("/metrics", http.metrics),
         ],
         middleware=_middleware(service.options, connections),
@@ -126,7 +134,7 @@ class _Http:
         self._service = service
 
     async def server_metadata(self, request: Request) -> Response:
-        return _json({"name": "samhq", "version": __version__, "extensions": ["binary_tensor_data"]})
+        return _json({"name": "samhq", "version": __version__, "extensions": EXTENSIONS})
 
     async def live(self, request: Request) -> Response:
         return _json({"live": self._service.live}, status=200 if self._service.live else 503)
@@ -142,11 +150,37 @@ class _Http:
         self._require_model(request)
         return await self.ready(request)
 
+    async def model_config(self, request: Request) -> Response:
+        self._require_model(request)
+        return _json(model_config(self._service))
+
+    async def statistics(self, request: Request) -> Response:
+        if "model" in request.path_params:
+            self._require_model(request)
+        return _json(statistics(self._service))
+
+    async def repository_index(self, request: Request) -> Response:
+        return _json(repository_index(self._service, ready=await _asks_for_ready(request)))
+
     async def metrics(self, request: Request) -> Response:
         return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     def _require_model(self, request: Request) -> None:
         self._service.require_model(request.path_params["model"], request.path_params.get("version", ""))
+
+
+async def _asks_for_ready(request: Request) -> bool:
+    """What the body of an index request says; a few bytes, or none."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MOST_OF_A_QUESTION:
+            raise RequestError(f"body: larger than {_MOST_OF_A_QUESTION} bytes", reason=Reason.TOO_LARGE)
+    try:
+        content = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as e:
+        raise RequestError(f"body: not JSON ({e})") from e
+    return isinstance(content, dict) and content.get("ready") is True
 
 
 def _listen(options: ServeOptions) -> socket.socket:

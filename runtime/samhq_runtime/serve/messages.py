@@ -12,9 +12,28 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 PACKAGE = "inference"
 SERVICE = "GRPCInferenceService"
 
-# message: fields in the form "number name type", a leading * for repeated, "map:TYPE" for map<string, TYPE>;
-# `parameter_choice` is the one oneof of the protocol.
-_MESSAGES: dict[str, tuple[str, ...]] = {
+# The calls, each with messages NAMERequest and NAMEResponse.
+CALLS = (
+    "ServerLive",
+    "ServerReady",
+    "ModelReady",
+    "ServerMetadata",
+    "ModelMetadata",
+    "ModelInfer",
+    "ModelConfig",
+    "ModelStatistics",
+    "RepositoryIndex",
+)
+# enum: its values, numbered from 0 on.
+ENUMS = {
+    "DataType": (
+        "TYPE_INVALID", "TYPE_BOOL", "TYPE_UINT8", "TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64", "TYPE_INT8",
+        "TYPE_INT16", "TYPE_INT32", "TYPE_INT64", "TYPE_FP16", "TYPE_FP32", "TYPE_FP64", "TYPE_STRING", "TYPE_BF16",
+    )
+}  # fmt: skip
+# message: fields in the form "number name type", a leading * for repeated, "map:TYPE" for map<string, TYPE>; of
+# what Triton adds to the protocol, those that are answered here. `parameter_choice` is the one oneof of the protocol.
+FIELDS: dict[str, tuple[str, ...]] = {
     "ServerLiveRequest": (),
     "ServerLiveResponse": ("1 live bool",),
     "ServerReadyRequest": (),
@@ -81,19 +100,57 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
         "5 outputs *InferOutputTensor",
         "6 raw_output_contents *bytes",
     ),
+    "ModelConfigRequest": ("1 name string", "2 version string"),
+    "ModelConfigResponse": ("1 config ModelConfig",),
+    "ModelConfig": (
+        "1 name string",
+        "2 platform string",
+        "4 max_batch_size int32",
+        "5 input *ModelInput",
+        "6 output *ModelOutput",
+        "17 backend string",
+    ),
+    "ModelInput": ("1 name string", "2 data_type DataType", "4 dims *int64", "8 optional bool"),
+    "ModelOutput": ("1 name string", "2 data_type DataType", "3 dims *int64"),
+    "ModelStatisticsRequest": ("1 name string", "2 version string"),
+    "ModelStatisticsResponse": ("1 model_stats *ModelStatistics",),
+    "ModelStatistics": (
+        "1 name string",
+        "2 version string",
+        "3 last_inference uint64",
+        "4 inference_count uint64",
+        "5 execution_count uint64",
+        "6 inference_stats InferStatistics",
+    ),
+    "InferStatistics": (
+        "1 success StatisticDuration",
+        "2 fail StatisticDuration",
+        "5 compute_infer StatisticDuration",
+    ),
+    "StatisticDuration": ("1 count uint64", "2 ns uint64"),
+    "RepositoryIndexRequest": ("1 repository_name string", "2 ready bool"),
+    "RepositoryIndexResponse": ("1 models *ModelIndex",),
+    "ModelIndex": ("1 name string", "2 version string", "3 state string", "4 reason string"),
 }
-_ONEOF = {"InferParameter": "parameter_choice"}
+ONEOF = {"InferParameter": "parameter_choice"}
 _Field = descriptor_pb2.FieldDescriptorProto
 
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name="samhq/inference.proto", package=PACKAGE, syntax="proto3")
-    for name, fields in _MESSAGES.items():
+    for name, fields in FIELDS.items():
         message = file.message_type.add(name=name)
-        if name in _ONEOF:
-            message.oneof_decl.add(name=_ONEOF[name])
+        if name in ONEOF:
+            message.oneof_decl.add(name=ONEOF[name])
         for text in fields:
             _add_field(message, *text.split())
+    for name, values in ENUMS.items():
+        enum = file.enum_type.add(name=name)
+        for number, value in enumerate(values):
+            enum.value.add(name=value, number=number)
+    service = file.service.add(name=SERVICE)
+    for name in CALLS:
+        service.method.add(name=name, input_type=f".{PACKAGE}.{name}Request", output_type=f".{PACKAGE}.{name}Response")
     return file
 
 
@@ -113,7 +170,9 @@ def _add_field(message: descriptor_pb2.DescriptorProto, number: str, name: str, 
 
 
 def _set_type(field: descriptor_pb2.FieldDescriptorProto, kind: str) -> None:
-    if kind[0].isupper():
+    if kind in ENUMS:
+        field.type, field.type_name = _Field.TYPE_ENUM, f".{PACKAGE}.{kind}"
+    elif kind[0].isupper():
         field.type, field.type_name = _Field.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
     else:
         field.type = _Field.Type.Value(f"TYPE_{kind.upper()}")
@@ -121,6 +180,15 @@ def _set_type(field: descriptor_pb2.FieldDescriptorProto, kind: str) -> None:
 
 _pool = descriptor_pool.DescriptorPool()
 _pool.Add(_file())
+
+
+def add_to_pool(*serialized_files: bytes) -> descriptor_pool.DescriptorPool:
+    """The pool of the messages, for reflection, with other files in it too."""
+    for file in serialized_files:
+        _pool.AddSerializedFile(file)
+    return _pool
+
+
 MESSAGES: dict[str, Any] = {
-    name: message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in _MESSAGES
+    name: message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in FIELDS
 }

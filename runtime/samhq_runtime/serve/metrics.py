@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Since the server started; `last_ms` is when the last answer was made, in milliseconds since 1970, 0 for never."""
+
+    answered: int
+    answered_s: float
+    failed: int
+    prompts: int
+    batches: int
+    computed_s: float
+    last_ms: int
+
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _PROMPTS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -32,6 +48,30 @@ class Metrics:
         self.batch_prompts = Histogram(
             "samhq_batch_prompts", "Prompts decoded together", buckets=_PROMPTS, registry=registry
         )
+
+        self._last_ms = 0
+
+    def answered(self, seconds: float) -> None:
+        self.request_seconds.observe(seconds)
+        self._last_ms = round(time.time() * 1000)
+
+    def counts(self) -> Counts:
+        outcomes = {"ok": 0.0, "failed": 0.0}
+        for sample in (sample for family in self.requests.collect() for sample in family.samples):
+            if sample.name.endswith("_total"):
+                outcomes["ok" if sample.labels["outcome"] == "ok" else "failed"] += sample.value
+        return Counts(
+            answered=int(outcomes["ok"]),
+            answered_s=self._value("request_seconds_sum"),
+            failed=int(outcomes["failed"]),
+            prompts=int(self._value("batch_prompts_sum")),
+            batches=int(self._value("batch_prompts_count")),
+            computed_s=self._value("encode_seconds_sum") + self._value("decode_seconds_sum"),
+            last_ms=self._last_ms,
+        )
+
+    def _value(self, name: str) -> float:
+        return self._registry.get_sample_value(f"samhq_{name}") or 0.0
 
     def encoded(self, seconds: float) -> None:
         self.images.inc()

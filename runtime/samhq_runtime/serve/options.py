@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ..flags import flag_of
 from ..frames.prompts import MAX_POINTS
 
 MEGA = 1_000_000
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+|null|\*")  # no path, and no slash at the end
 _MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb")
 
 
@@ -43,7 +45,8 @@ class ServeOptions:
         grace_s: how long requests in flight may take once the server was told to stop.
         allow_host: names besides IP addresses and `localhost` that HTTP clients may call a server by that listens on a
             loopback address; if any is given, one that listens elsewhere insists on them too.
-        allow_origin: web pages that may call it from a browser, such as `https://example.org`; others may not.
+        allow_origin: web pages that may call it from a browser, such as `https://example.org`, or `*` for all; others
+            may not.
     """
 
     host: str = "127.0.0.1"
@@ -87,6 +90,12 @@ class ServeOptions:
             raise ConfigError(
                 f"--max-held-mb: got {self.max_held_mb}, expected at least twice --max-request-mb {self.max_request_mb}"
             )
+        for origin in self.allow_origin:
+            if not _ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"--allow-origin: got {origin!r}, expected scheme and host as browsers send them, such as "
+                    "https://example.org or http://localhost:3000, null for pages of files, or * for all"
+                )
         if not self.model_name or set(self.model_name) & set("/?#% "):
             raise ConfigError(f"--model-name: got {self.model_name!r}, expected a name that fits into a URL path")
 

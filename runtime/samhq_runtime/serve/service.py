@@ -23,7 +23,16 @@ from .off_loop import off_loop
 from .options import MEGA, ServeOptions
 from .requests import read_infer, require_room
 from .scheduler import BatchLimit, Job, Scheduler
-from .signature import InferRequest, PromptSet, answer, answer_bytes, concatenate, model_inputs, model_outputs
+from .signature import (
+    InferRequest,
+    PromptSet,
+    answer,
+    answer_bytes,
+    concatenate,
+    model_inputs,
+    model_outputs,
+    timeout_of,
+)
 from .tensors import Tensor
 from .time_limit import time_limit
 from .worker import Worker
@@ -128,10 +137,10 @@ class Service:
         Raises:
             SamHqError: the request is malformed, too big, or was not answered in time.
         """
-        start = time.monotonic()
-        with time_limit(self.options.timeout_s, f"not answered within {self.options.timeout_s:g} s"):
+        start, timeout_s = time.monotonic(), min(self.options.timeout_s, timeout_of(request.parameters))
+        with time_limit(timeout_s, f"not answered within {timeout_s:g} s"):
             prompts, source = await off_loop(request.nbytes, lambda: read_infer(request, self.sizes, self.options))
-            whole = await self._job(prompts, source, start + self.options.timeout_s)
+            whole = await self._job(prompts, source, start + timeout_s)
             holding.take(require_room(request, prompts, whole.original_hw, self.sizes, self.options))
             jobs = whole.split()
             for job in jobs:
@@ -139,7 +148,7 @@ class Service:
             parts = await asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
         size = sum(answer_bytes(part, request.outputs) for part in parts)
         tensors = await off_loop(size, lambda: answer(concatenate(parts), request.outputs))
-        self.metrics.request_seconds.observe(time.monotonic() - start)
+        self.metrics.answered(time.monotonic() - start)
         return tensors
 
     def start_draining(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,10 @@ IMAGE_BYTES = TensorInfo("image_bytes", BYTES, (1,))
 IMAGE = TensorInfo("image", "UINT8", (-1, -1, 3))
 _PROMPTS = {"point_coords": 3, "point_labels": 2, "box": 2, "mask_input": 4}  # rank of the batched form
 _OPTIONS = {"multimask_output": True, "hq_token_only": False}  # defaults of `Predictor.predict`
+# Parameters that Triton's clients send with any request. There are no sequences here, and nobody comes before others.
+_TIMEOUT = "timeout"  # in microseconds
+_UNHEEDED = ("priority", "sequence_id", "sequence_start", "sequence_end", "triton_enable_empty_final_response")
+_MICRO = 1_000_000
 DEFAULT_OUTPUTS = ("masks", "iou_predictions")
 
 _ENCODERS: dict[str, Callable[[Segmentation], Array]] = {
@@ -232,14 +237,23 @@ def _batched(array: Array, rank: int, batch: int) -> Array:
     return np.broadcast_to(array, (batch, *array.shape[1:]))
 
 
+def timeout_of(parameters: Mapping[str, Any]) -> float:
+    """Seconds that the request itself allows, infinity if it does not say; RequestError for what is no time."""
+    value = parameters.get(_TIMEOUT, 0)
+    if type(value) is not int or value < 0:
+        raise RequestError(f"parameter {_TIMEOUT}: got {value!r}, expected microseconds, a whole number")
+    return value / _MICRO if 0 < value < _MICRO * _MICRO else math.inf
+
+
 def _options(parameters: Mapping[str, Any]) -> dict[str, bool]:
-    unknown = [name for name in parameters if name not in _OPTIONS]
+    given = {name: value for name, value in parameters.items() if name not in (_TIMEOUT, *_UNHEEDED)}
+    unknown = [name for name in given if name not in _OPTIONS]
     if unknown:
         raise RequestError(f"unknown parameter {', '.join(unknown)}; expected {', '.join(_OPTIONS)}")
-    for name, value in parameters.items():
+    for name, value in given.items():
         if not isinstance(value, bool):
             raise RequestError(f"parameter {name}: got {value!r}, expected true or false")
-    return {**_OPTIONS, **parameters}
+    return {**_OPTIONS, **given}
 
 
 def _each_mask(masks: Array, encode: Callable[[Array], bytes]) -> Array:

@@ -42,7 +42,7 @@ def test_health_and_metadata_over_http(server: Running) -> None:
     assert get("/v2/health/ready") == (200, {"ready": True})
     assert get("/v2/models/samhq/ready")[0] == 200
     assert get("/v2/models/samhq/versions/1/ready")[0] == 200
-    assert get("/v2")[1]["extensions"] == ["binary_tensor_data"]
+    assert get("/v2")[1]["extensions"][0] == "binary_tensor_data"
     status, metadata = get("/v2/models/samhq")
     assert (status, metadata) == (200, server.service.metadata())
     shapes = {item["name"]: item["shape"] for item in metadata["inputs"] + metadata["outputs"]}

@@ -82,10 +82,12 @@ def test_refusals_arrive_as_the_clients_own_errors(client: tuple[Any, Any]) -> N
 
 def test_our_messages_have_the_fields_of_theirs() -> None:
     """Names, numbers and types; theirs has more, which are Triton's own."""
-    from tritonclient.grpc import service_pb2
+    from tritonclient.grpc import model_config_pb2, service_pb2
 
     for name, ours in MESSAGES.items():
-        theirs = vars(service_pb2).get(name) or getattr(service_pb2.ModelInferRequest, name, None)
+        theirs = vars(service_pb2).get(name) or vars(model_config_pb2).get(name)
+        theirs = theirs or getattr(service_pb2.RepositoryIndexResponse, name, None)
+        theirs = theirs or getattr(service_pb2.ModelInferRequest, name, None)
         theirs = theirs or getattr(service_pb2.ModelInferResponse, name, None)
         theirs = theirs or getattr(service_pb2.ModelMetadataResponse, name)
         for field in ours.DESCRIPTOR.fields:
