@@ -1,8 +1,9 @@
-"""What an export can add to a bundle that is complete: TensorRT engines, and Triton models of it."""
+"""What an export can add to a bundle that is complete: a signature, TensorRT engines, and Triton models of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from samhq_runtime.bundle import load_bundle
 from samhq_runtime.engine import BuiltEngine, Progress, build_engines
@@ -16,16 +17,28 @@ from .steps import Step
 
 
 def require_possible(config: ExportConfig) -> None:
-    """Say before the work, not after it, that engines or Triton models cannot be made.
+    """Say before the work, not after it, that a signature, engines or Triton models cannot be made.
 
     Raises:
-        BackendUnavailable: TensorRT is missing.
-        ConfigError: the Triton repository has such models already.
+        BackendUnavailable: TensorRT is missing, or what signs.
+        ConfigError: no key to sign with in the file, or the Triton repository has such models already.
     """
+    if config.sign:
+        from samhq_runtime.bundle.signing import read_private_key
+
+        read_private_key(config.sign)
     if config.engine:
         load_tensorrt(FLAVOURS[config.engine])
     if config.triton:
         require_free(config.triton, _triton_options(config))
+
+
+def sign(config: ExportConfig, folder: Path) -> None:
+    """Sign the bundle in `folder`, if `config` says so."""
+    if config.sign:
+        from samhq_runtime.bundle.signing import sign_bundle
+
+        sign_bundle(folder, config.sign)
 
 
 def add(config: ExportConfig, *, step: Step, engine_progress: Progress) -> Sequence[BuiltEngine]:
@@ -33,6 +46,8 @@ def add(config: ExportConfig, *, step: Step, engine_progress: Progress) -> Seque
     output = config.output_folder
     with interrupted(f"the bundle {output} is complete, what was to be added to it or made of it is not"):
         engines = build_engines(output, target=config.engine, progress=engine_progress) if config.engine else []
+        if engines:
+            sign(config, output)
         if config.triton:
             with step("write Triton models"):
                 write_repository(load_bundle(output), config.triton, _triton_options(config))

@@ -35,6 +35,7 @@ class ExportConfig:
         image: picture for the parity check and the preview; a drawn scene by default.
         engine: also build TensorRT engines, `tensorrt` for this machine's GPU or `rtx` ahead of time.
         triton: also write a Triton model repository there, with the engines if they are for this machine's GPU.
+        sign: PEM file with an Ed25519 private key, to sign the bundle with.
         overwrite: replace an existing bundle at `output`, once the new one is complete.
     """
 
@@ -52,6 +53,7 @@ class ExportConfig:
     image: Path | None = None
     engine: str | None = None
     triton: Path | None = None
+    sign: Path | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -73,6 +73,7 @@ def export_bundle(
             bundle = write_bundle(folder, checkpoint, graphs, precision=config.precision)
         parity = gate(bundle, sam, image=config.image, step=step)
         manifest = write_parity(bundle, parity.to_json())
+        additions.sign(config, folder)
     engines = additions.add(config, step=step, engine_progress=engine_progress)
     return ExportResult(config.output_folder, manifest, parity, engines)
 

@@ -7,18 +7,23 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import bench, doctor, engine, inspect, predict, serve, triton
+from .commands import bench, doctor, engine, inspect, predict, serve, sign, triton
 from .commands import eval as eval_
-from .commands.options import with_negative_values
+from .commands.options import require_signed, with_negative_values
 from .commands.running import run_command
 
-COMMANDS = (predict, inspect, engine, bench, serve, triton, eval_, doctor)  # in the order of `samhq --help`
+COMMANDS = (predict, inspect, sign, engine, bench, serve, triton, eval_, doctor)  # in the order of `samhq --help`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 on success, 1 after an error message, 130 after Ctrl-C."""
     options = build_parser().parse_args(with_negative_values(sys.argv[1:] if argv is None else argv))
-    return run_command(lambda: options.run(options), extras=options.extras)
+    return run_command(lambda: _run(options), extras=options.extras)
+
+
+def _run(options: argparse.Namespace) -> None:
+    require_signed(options)
+    options.run(options)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import _get_all_tensors
 from PIL import Image
 
 from samhq_exporter.weights.checkpoint import load_checkpoint
@@ -58,7 +62,9 @@ def run(targets: Mapping[str, Target], seeds: range) -> Outcome:
         for number, (name, target) in enumerate(targets.items()):
             outcome.cases += 1
             try:
-                target(np.random.default_rng([seed, number]))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of Pillow's, about damaged tags
+                    target(np.random.default_rng([seed, number]))
             except SamHqError as e:
                 outcome.refused += 1
                 outcome.kinds[f"{name}: {type(e).__name__}"] += 1
@@ -115,7 +121,8 @@ def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predi
     """What takes input from elsewhere in this process; files go to `scratch`. `predictor` has an image set."""
     files = [_encoded(name) for name in FORMATS]
     manifest = unsealed(bundle.path)
-    graph, weights = (bundle.path / "mask_decoder.cpu.onnx").read_bytes(), checkpoint.read_bytes()
+    graphs = [(bundle.path / "mask_decoder.cpu.onnx").read_bytes(), *[_graph_of_external_data()] * 4]
+    weights = checkpoint.read_bytes()
     lines = [{"image": f"{i}.png", "box": [[1, 2, 30, 40]], "point_coords": [[3, 4]]} for i in range(3)]
 
     def image(rng: np.random.Generator) -> object:
@@ -142,11 +149,14 @@ def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predi
 
     def external(rng: np.random.Generator) -> object:
         path = scratch / "graph.onnx"
-        path.write_bytes(damaged(graph, rng))
+        content = damaged(graphs[rng.integers(len(graphs))], rng)
+        path.write_bytes(content)
         try:
-            return external_files(path)
-        except ValueError:
-            return None
+            found = external_files(path)
+        except ValueError as e:
+            raise SamHqError(str(e)) from e  # as `load_bundle` does
+        assert _locations_by_onnx(content) <= found, "hidden external data"
+        return found
 
     def weights_file(rng: np.random.Generator) -> object:
         path = scratch / "weights.pth"
@@ -161,6 +171,28 @@ def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predi
         "external data": external,
         "checkpoint": weights_file,
     }
+
+
+def _graph_of_external_data() -> bytes:
+    """Tensors in files of their own, wherever a graph may have them."""
+    tensors = [onnx.TensorProto(name=f"w{i}", data_type=1, dims=[1], data_location=1) for i in range(3)]
+    for i, tensor in enumerate(tensors):
+        for key, value in (("location", f"far{i}.bin"), ("offset", "0"), ("length", "4")):
+            tensor.external_data.add(key=key, value=value)
+    constant = onnx.helper.make_node("Constant", [], ["c"], value=tensors[0])
+    inner = onnx.helper.make_graph([constant], "inner", [], [], [tensors[1]])
+    nodes = [constant, onnx.helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "outer", [], [], tensors))
+    return model.SerializeToString()
+
+
+def _locations_by_onnx(content: bytes) -> set[str]:
+    """As another reader finds them; none in what it cannot read."""
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except DecodeError:
+        return set()
+    return {entry.value for t in _get_all_tensors(model) for entry in t.external_data if entry.key == "location"}
 
 
 def _small(hw: tuple[int, int]) -> None:

@@ -36,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--triton", type=Path, metavar="REPOSITORY", help="also write Triton models, as `samhq triton` does"
     )
+    parser.add_argument("--sign", type=Path, metavar="PEM", help="sign the bundle with this Ed25519 private key")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle, and Triton models")
 
 

@@ -95,15 +95,25 @@ class Bundle:
         return found[0]
 
 
-def load_bundle(path: str | Path) -> Bundle:
+def load_bundle(path: str | Path, *, verify_key: str | Path | None = None) -> Bundle:
     """Read and verify a bundle.
 
+    Args:
+        path: its folder.
+        verify_key: a PEM file with an Ed25519 public key; the bundle must be signed with its private half. Without it
+            the hashes say that the bundle is whole, not who made it.
+
     Raises:
-        BundleError: not a bundle, of another schema, a file missing, damaged, or outside the folder.
+        BundleError: not a bundle, of another schema, a file missing, damaged, or outside the folder; not signed so.
+        ConfigError: `verify_key` is no such key.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; expected a bundle written by `samhq-export`")
+    if verify_key is not None:
+        from .signing import require_signature
+
+        require_signature(folder, Path(verify_key))
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     return Bundle(folder, manifest)

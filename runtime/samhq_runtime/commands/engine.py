@@ -17,6 +17,7 @@ from ..nvidia.options import REFITTABLE
 from ..nvidia.profiles import DEFAULT_RANGES, parse_ranges
 from ..tables import format_table
 from .engine_report import add_report_options, report
+from .options import add_verify_key
 from .progress_bar import open_bar
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     engine.set_defaults(run=_engine)
     engine.add_argument("bundle", type=Path)
+    add_verify_key(engine)
     engine.add_argument(
         "--target",
         choices=tuple(FLAVOURS),

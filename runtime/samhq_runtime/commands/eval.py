@@ -13,7 +13,7 @@ from ..errors import interrupted
 from ..evaluation.reliability_chart import CHART_NAME
 from ..evaluation.report import REPORT_NAME, Report
 from ..evaluation.truth import PROMPTS
-from .options import PROVIDERS_HELP, add_max_image_mp, provider_names
+from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, provider_names
 from .progress_bar import Bar, open_bar
 
 _DESCRIPTION = """Measure the masks of bundles against a dataset's ground truth: IoU and boundary IoU, by object size,
@@ -26,6 +26,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command = commands.add_parser("eval", help="measure bundles on a dataset with true masks", description=_DESCRIPTION)
     command.set_defaults(run=_eval)
     command.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE")
+    add_verify_key(command)
     command.add_argument(
         "--dataset",
         type=Path,

@@ -10,6 +10,7 @@ from ..contract import GraphSpec, TensorSpec
 from ..manifest import EngineEntry
 from ..nvidia.rebuild import sizes_of
 from ..tables import format_table
+from .options import add_verify_key
 
 _ENGINE_HEADER = ("engine", "built with", "for", "profiles", "flags", "verified on")
 
@@ -18,6 +19,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Add the subcommand."""
     inspect = commands.add_parser("inspect", help="show what a bundle holds, after checking every hash")
     inspect.add_argument("bundle", type=Path)
+    add_verify_key(inspect)
     inspect.set_defaults(run=_inspect)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..session.ort_providers import PROVIDERS
 from ..session.providers import ENGINE_PROVIDERS, OPENVINO
@@ -31,6 +32,23 @@ def add_max_image_mp(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="read images of up to N megapixels (default: 179, Pillow's limit)",
     )
+
+
+def add_verify_key(parser: argparse.ArgumentParser) -> None:
+    """For commands that take one bundle or several."""
+    parser.add_argument(
+        "--verify-key", type=Path, metavar="PEM", help="refuse a bundle that was not signed with this public key's half"
+    )
+
+
+def require_signed(options: argparse.Namespace) -> None:
+    """Heed `--verify-key`, before the command does anything."""
+    key = getattr(options, "verify_key", None)
+    if key is not None:
+        from ..bundle.signing import require_signature
+
+        for bundle in getattr(options, "bundles", None) or [options.bundle]:
+            require_signature(bundle, key)
 
 
 def with_negative_values(arguments: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PromptError
-from .options import PROVIDERS_HELP, add_max_image_mp, provider_names
+from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, provider_names
 from .predict_folder import add_fleet_options, for_a_folder, predict_folder
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     predict = commands.add_parser("predict", help="segment one image and write the mask as a PNG")
     predict.set_defaults(run=_predict)
     predict.add_argument("bundle", type=Path)
+    add_verify_key(predict)
     predict.add_argument("image", type=Path)
     predict.add_argument("--box", type=_numbers(4), metavar="X0,Y0,X1,Y1", help="box around the object, in pixels")
     predict.add_argument(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..flags import flag_of
 from ..serve.options import ServeOptions
-from .options import PROVIDERS_HELP, provider_names
+from .options import PROVIDERS_HELP, add_verify_key, provider_names
 
 _HELP = {
     "host": "address to listen on; clients are not authenticated, so think before you open it to others",
@@ -54,6 +54,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     serve.set_defaults(run=_serve, extras="cpu,serve")
     serve.add_argument("bundle", type=Path)
+    add_verify_key(serve)
     serve.add_argument("--protocol", choices=("v2",), default="v2", help="the Open Inference Protocol (default: v2)")
     serve.add_argument("--providers", type=provider_names, default=("cpu",), help=f"{PROVIDERS_HELP} (default: cpu)")
     serve.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..triton.config import BACKENDS, DEVICES, TritonOptions
+from .options import add_verify_key
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,6 +20,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     triton.set_defaults(run=_triton)
     triton.add_argument("bundle", type=Path)
+    add_verify_key(triton)
     triton.add_argument("repository", type=Path)
     default = TritonOptions()
     triton.add_argument("--name", default=default.name, help="of the pipeline model (default: %(default)s)")
