@@ -21,7 +21,7 @@ from samhq_runtime.installing import install_command
 
 SOURCES = [str(Path(package.__file__).parent.parent) for package in (samhq_exporter, samhq_runtime)]
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "PIL", "onnxruntime", "tensorrt", "pycocotools"}
-HEAVY |= {"openvino", "matplotlib"}
+HEAVY |= {"openvino", "matplotlib", "cryptography"}
 HEAVY |= {"grpc", "grpc_health", "grpc_reflection", "starlette", "uvicorn", "prometheus_client", "ray", "tritonclient"}
 RUNTIME = Path(samhq_runtime.__file__).parent
 # Modules that may import their backend, for which they are named.
@@ -42,7 +42,12 @@ SERVE = (
     "worker",
 )
 BACKENDS |= {f"samhq_runtime.serve.{name}" for name in SERVE}
-BACKENDS |= {"samhq_runtime.triton.pipeline", "samhq_runtime.fleet.ray_data", "samhq_runtime.fleet.ray_serve"}
+BACKENDS |= {
+    "samhq_runtime.bundle.signing",
+    "samhq_runtime.triton.pipeline",
+    "samhq_runtime.fleet.ray_data",
+    "samhq_runtime.fleet.ray_serve",
+}
 MODULES = sorted(
     ".".join(path.relative_to(RUNTIME.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in RUNTIME.rglob("*.py")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..bench.cases import MEASURES, RepeatOptions, plan
 from ..errors import BenchmarkError, ConfigError
-from .options import PROVIDER_NAMES
+from .options import PROVIDER_NAMES, add_verify_key
 
 _IMAGE_HW = (1200, 1800)
 _PLOT_SUFFIXES = (".png", ".svg", ".pdf")
@@ -26,6 +26,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     bench.set_defaults(run=_bench)
     bench.add_argument("bundles", type=Path, nargs="*", metavar="BUNDLE")
+    add_verify_key(bench)
     bench.add_argument(
         "--providers",
         type=_words,

@@ -47,7 +47,7 @@ def require_signed(options: argparse.Namespace) -> None:
     if key is not None:
         from ..bundle.signing import require_signature
 
-        for bundle in getattr(options, "bundles", None) or [options.bundle]:
+        for bundle in options.bundles if hasattr(options, "bundles") else [options.bundle]:
             require_signature(bundle, key)
 
 
