@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(benchmark: Benchmark, argv: Sequence[str]) -> None:
     """Measure what is missing, record it, print the tables, and with --docs write them."""
     module = benchmark.load()
-    options = _parse(benchmark, module, argv)
+    options = parse(benchmark, module, argv)
     if options.docs:
         for marker, page in benchmark.tables.items():
             require_markers(ROOT / page, marker)
@@ -69,7 +69,7 @@ def write_tables(names: Sequence[str]) -> None:
         write_between_markers(ROOT / page, marker, table())
 
 
-def _parse(benchmark: Benchmark, module: Measurement, argv: Sequence[str]) -> argparse.Namespace:
+def parse(benchmark: Benchmark, module: Measurement, argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks {benchmark.name}",
         description=module.__doc__,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import ast
 import re
-import shlex
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -103,28 +102,10 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @each_page
-def test_commands_are_accepted(page: Path) -> None:
-    """Every `samhq` and `samhq-export` command of a shell block: names, options and the form of their values."""
-    parsers = {"samhq": runtime_parser(), "samhq-export": export_parser()}
-    for words in commands(page):
-        if words[0] in parsers:
-            parsers[words[0]].parse_args(words[1:])  # SystemExit, with argparse's message, if it is refused
-
-
-@each_page
 def test_shell_blocks_are_shell(page: Path) -> None:
     for block in blocks(page, "bash"):
         checked = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
         assert (checked.returncode, checked.stderr) == (0, ""), block
-
-
-def commands(page: Path) -> Iterator[list[str]]:
-    for block in blocks(page, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            for command in re.split(r" && | \| |; ", line.partition(" #")[0]):
-                words = shlex.split(command) if command.startswith("samhq") else []
-                if words and "..." not in words:
-                    yield words
 
 
 @each_page
