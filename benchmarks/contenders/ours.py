@@ -30,9 +30,9 @@ def load(contender: str, job: str, scene: Scene) -> Callable[[], Any]:
         return lambda: _segment(predictor, photo, boxes)
     predictor.set_image(np.load(scene.picture))
     boxes = scene.boxes(int(count))
-    return lambda: predictor.predict(box=boxes, multimask_output=False)[0]
+    return lambda: predictor.predict_batch(box=boxes, multimask_output=False)[0]
 
 
 def _segment(predictor: Predictor, photo: np.ndarray, boxes: np.ndarray) -> Any:
     predictor.set_image(photo)
-    return predictor.predict(box=boxes, multimask_output=False)[0]
+    return predictor.predict_batch(box=boxes, multimask_output=False)[0]

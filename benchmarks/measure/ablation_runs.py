@@ -183,7 +183,7 @@ def evaluate_bundle(bundle: Path, samples: Sequence[Sample]) -> Scores:
             for index, sample in enumerate(some):
                 predictor.set_image(sample.image.permute(1, 2, 0).contiguous().numpy())
                 for name, arguments in _arguments(prompts, batch.image_index == index).items():
-                    masks, _, _ = predictor.predict(**arguments, multimask_output=False)
+                    masks, _, _ = predictor.predict_batch(**arguments, multimask_output=False)
                     scores[name].append(score(torch.from_numpy(masks), sample.masks[:, None]))
     return {name: summarise(torch.cat(parts), (output,)) for name, parts in scores.items()}
 

@@ -153,7 +153,7 @@ def breaches(content: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _predictions(image: Any, hq: bool, predictor: Predictor) -> list[tuple[dict[str, Any], dict[str, bool]]]:
+def _predictions(image: Any, hq: bool, predictor: Predictor) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     low_res = predictor.bundle.manifest.sizes.low_res_size
     wishes = [
         {"multimask_output": multimask, **({"hq_token_only": only} if hq else {})}

@@ -70,7 +70,7 @@ def _scores(predictor: Predictor, scene: Scene) -> Tensor:
     """(M,2): IoU and boundary IoU of the objects of one scene."""
     truth = np.asarray(scene.masks)
     predictor.set_image(scene.image)
-    masks, _, _ = predictor.predict(box=np.array([box_of(mask) for mask in truth]), multimask_output=False)
+    masks, _, _ = predictor.predict_batch(box=np.array([box_of(mask) for mask in truth]), multimask_output=False)
     return score(torch.from_numpy(masks), torch.from_numpy(truth)[:, None])[:, 0]
 
 

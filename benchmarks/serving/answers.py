@@ -32,7 +32,7 @@ def count_wrong(bundle: Path, images: Sequence[bytes], requests: Sequence[Reques
                 predictor.set_image(decode_image(images[image]))
             if (image, request.prompt) != asked:
                 asked = (image, request.prompt)
-                logits, iou_predictions, _ = predictor.predict(**request.arguments, return_logits=True)
+                logits, iou_predictions, _ = predictor.predict_batch(**request.arguments, return_logits=True)
             wrong += not _same(answers[i], logits[0, 0], iou_predictions)
     return wrong
 

@@ -72,7 +72,7 @@ class _Bare:
         if request.image not in cls.encoded:
             cls.encoded[request.image] = cls.predictor.encode(decode_image(cls.images[request.image]))
         cls.predictor.set_encoded(cls.encoded[request.image])
-        masks, iou_predictions, _ = cls.predictor.predict(**request.arguments)
+        masks, iou_predictions, _ = cls.predictor.predict_batch(**request.arguments)
         return np.packbits(masks, axis=-1).tobytes(), iou_predictions.tobytes()
 
 

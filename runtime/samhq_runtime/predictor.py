@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .bundle import Bundle, load_bundle
 from .closing import Closing
 from .contract import NUM_SAM_TOKENS, Array, Float32
-from .errors import ConfigError, PromptError
+from .errors import ConfigError, ImageError, PromptError
 from .frames.geometry import fit_image, normalise, require_image
 from .frames.prompts import Prompts, encode_prompts
 from .hq_token import read_hq_token, require_hq_token
@@ -22,6 +24,7 @@ from .session import ProviderOptions, Tensor
 from .session.providers import run_engines
 
 PROMPTS_PER_CALL = 8
+IMAGE_FORMATS = ("RGB", "BGR")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class EncodedImage:
 class Predictor(Closing):
     """The API of `SamPredictor` over an exported bundle; no torch.
 
-    One image at a time per instance: share the bundle between threads, not a Predictor.
+    The current image belongs to the thread that set it; calls that name their image, `predict(..., image=encode(...))`,
+    may come from any. A Predictor is pickled as its bundle's path and options. In a forked child one on ONNX Runtime's
+    CPU provider opens its graphs again when it is first used; others refuse.
     """
 
     def __init__(
@@ -76,31 +81,44 @@ class Predictor(Closing):
 
             check_first_use(self.bundle, providers, self._encoder, self._decoder)
         self._prompts_per_call = prompts_per_call
-        self._image: EncodedImage | None = None
+        self._options = {
+            "providers": tuple(providers),
+            "threads": threads,
+            "provider_options": provider_options,
+            "hq_token": self._hq_token.get("hq_token"),
+            "prompts_per_call": prompts_per_call,
+        }
+        self._current: tuple[EncodedImage, threading.Thread] | None = None
 
-    def set_image(self, image: NDArray[np.uint8]) -> None:
-        """Encode `image`, (H,W,3) uint8 RGB, for the predictions that follow."""
-        self._image = None
-        self._image = self.encode(image)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as the bundle's path and the options, without an image; opened again where it is read."""
+        return _open_again, (type(self), self.bundle, self._options)
+
+    def set_image(self, image: NDArray[np.uint8], image_format: str = "RGB") -> None:
+        """Encode `image`, (H,W,3) uint8 in the order of colours `image_format`, RGB or BGR, for what follows."""
+        self._current = None
+        if image_format not in IMAGE_FORMATS:
+            raise ImageError(f"image_format: got {image_format!r}, expected RGB or BGR")
+        self.set_encoded(self.encode(require_image(image)[..., ::-1] if image_format == "BGR" else image))
 
     def encode(self, image: NDArray[np.uint8]) -> EncodedImage:
-        """Encode `image` without making it the current one."""
+        """Encode `image`, (H,W,3) uint8 RGB, without making it the current one; for `predict(..., image=)`."""
         image = require_image(image)
         return self.encode_fitted(fit_image(image, self._sizes.image_size), (image.shape[0], image.shape[1]))
 
-    def encode_fitted(self, fitted: NDArray[np.uint8], original_hw: tuple[int, int]) -> EncodedImage:
+    def encode_fitted(self, fitted: NDArray[Any], original_hw: tuple[int, int]) -> EncodedImage:
         """Encode an image of size `original_hw` that `fit_image` has resized, in another process say."""
         manifest = self.bundle.manifest
         input_image = normalise(fitted, self._sizes.image_size, manifest.pixel_mean, manifest.pixel_std)
         return EncodedImage(self._encoder.keep({"input_image": input_image}), original_hw)
 
     def set_encoded(self, encoded: EncodedImage) -> None:
-        """Make an image that `encode` encoded earlier the current one."""
-        self._image = encoded
+        """Make an image that `encode` encoded earlier the current one, of this thread."""
+        self._current = encoded, threading.current_thread()
 
     def reset_image(self) -> None:
         """Forget the current image and free its features."""
-        self._image = None
+        self._current = None
 
     def predict(
         self,
@@ -108,13 +126,14 @@ class Predictor(Closing):
         point_labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
         mask_input: ArrayLike | None = None,
-        *,
         multimask_output: bool = True,
-        hq_token_only: bool = False,
-        sam_tokens_only: bool = False,
         return_logits: bool = False,
+        hq_token_only: bool = False,
+        *,
+        sam_tokens_only: bool = False,
+        image: EncodedImage | None = None,
     ) -> tuple[Array, Float32, Float32]:
-        """Masks of the current image.
+        """Masks of an image; the arguments are `SamPredictor`'s, in its order, then our own.
 
         Args:
             point_coords: (N,2) x, y pixels of the image, or (B,N,2) for B objects at once; in a list of objects each
@@ -125,30 +144,69 @@ class Predictor(Closing):
             multimask_output: let the best of SAM's three candidate masks (by predicted IoU) go with the HQ mask,
                 instead of its single-mask output; better for ambiguous prompts such as one point. The bundle of a
                 plain SAM returns all three.
+            return_logits: float32 logits instead of booleans.
             hq_token_only: the HQ token's mask alone, instead of its sum with SAM's.
             sam_tokens_only: SAM's mask alone: what HQ started from.
-            return_logits: float32 logits instead of booleans.
+            image: what `encode` returned; the current image by default. Calls that name their image may come from
+                several threads at once.
 
         Returns:
-            masks (1,H,W), iou_predictions (1,), low_res_logits (1,L,L); for B objects (B,1,H,W), (B,1), (B,1,L,L).
+            masks (1,H,W), iou_predictions (1,), low_res_logits (1,L,L); for B objects (B,1,H,W), (B,1), (B,1,L,L). A
+            box (1,4) is one object, as upstream; points (1,N,2) and masks (1,1,L,L) are a batch of one.
             `multimask_output` of a plain SAM: 3 in the place of 1. B may be 0, of an empty list too.
 
         Raises:
-            PromptError: no image set, a prompt that is malformed, not finite or so far from the image that the model
-                answers NaN, or `hq_token_only` of a plain SAM.
+            PromptError: no image set, or by another thread; a prompt that is malformed, not finite or so far from the
+                image that the model answers NaN, or `hq_token_only` of a plain SAM.
         """
-        prompts = self._encode_prompts(point_coords, point_labels, box, mask_input)
+        masks, iou, logits = self.predict_batch(
+            point_coords,
+            point_labels,
+            box,
+            mask_input,
+            multimask_output,
+            return_logits,
+            hq_token_only,
+            sam_tokens_only=sam_tokens_only,
+            image=image,
+        )
+        batched = len(masks) != 1 or any(
+            p is not None and np.ndim(p) == rank for p, rank in ((point_coords, 3), (mask_input, 4))
+        )
+        return (masks, iou, logits) if batched else (masks[0], iou[0], logits[0])
+
+    def predict_batch(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        hq_token_only: bool = False,
+        *,
+        sam_tokens_only: bool = False,
+        image: EncodedImage | None = None,
+    ) -> tuple[Array, Float32, Float32]:
+        """As `predict`; results are (B,1,H,W), (B,1), (B,1,L,L) for one object too."""
+        image = self._image_of_call(image)
+        prompts = encode_prompts(
+            point_coords=point_coords,
+            point_labels=point_labels,
+            box=box,
+            mask_input=mask_input,
+            original_hw=image.original_hw,
+            image_size=self._sizes.image_size,
+            low_res_size=self._sizes.low_res_size,
+        )
         weights = mask_weights(
             multimask_output=multimask_output,
             hq_token_only=hq_token_only,
             sam_tokens_only=sam_tokens_only,
             token_masks=self._sizes.token_masks,
         )
-        logits, iou = self._decode(prompts, weights, multimask_output=multimask_output)
-        masks = self._upscale(logits, return_logits=return_logits)
-        ranks = ((point_coords, 3), (box, 2), (mask_input, 4))
-        batched = len(prompts) != 1 or any(p is not None and np.ndim(p) == rank for p, rank in ranks)
-        return (masks, iou, logits) if batched else (masks[0], iou[0], logits[0])
+        logits, iou = self._decode(image, prompts, weights, multimask_output=multimask_output)
+        return self._upscale(logits, image.original_hw, return_logits=return_logits), iou, logits
 
     def close(self) -> None:
         """Release both sessions."""
@@ -163,35 +221,33 @@ class Predictor(Closing):
             return read_hq_token(Path(hq_token), embed_dim=self._sizes.embed_dim, token_fusion=fusion)
         return require_hq_token(hq_token, embed_dim=self._sizes.embed_dim)
 
-    def _encode_prompts(
-        self,
-        point_coords: ArrayLike | None,
-        point_labels: ArrayLike | None,
-        box: ArrayLike | None,
-        mask_input: ArrayLike | None,
-    ) -> Prompts:
-        if self._image is None:
+    def _image_of_call(self, image: EncodedImage | None) -> EncodedImage:
+        """`image`, or the current one if this thread set it: another may replace it between two of our calls."""
+        if image is not None:
+            if not isinstance(image, EncodedImage):
+                raise PromptError(f"image: got {type(image).__name__}, expected what predictor.encode(image) returns")
+            return image
+        current = self._current
+        if current is None:
             raise PromptError("no image set: call set_image(image) before predict()")
-        return encode_prompts(
-            point_coords=point_coords,
-            point_labels=point_labels,
-            box=box,
-            mask_input=mask_input,
-            original_hw=self._image.original_hw,
-            image_size=self._sizes.image_size,
-            low_res_size=self._sizes.low_res_size,
-        )
+        if current[1] is not threading.current_thread():
+            raise PromptError(
+                "the current image was set by another thread; name the image in every call, "
+                "predict(..., image=predictor.encode(image)), or give each thread its own Predictor"
+            )
+        return current[0]
 
-    def _upscale(self, low_res_logits: Float32, *, return_logits: bool) -> Array:
-        assert self._image is not None
-        original_hw, image_size = self._image.original_hw, self._sizes.image_size
+    def _upscale(self, low_res_logits: Float32, original_hw: tuple[int, int], *, return_logits: bool) -> Array:
+        image_size = self._sizes.image_size
         if return_logits:
             return upscale(low_res_logits, original_hw, image_size)
         return upscale_masks(low_res_logits, original_hw, image_size, threshold=self.bundle.manifest.mask_threshold)
 
-    def _decode(self, prompts: Prompts, weights: Float32, *, multimask_output: bool) -> tuple[Float32, Float32]:
+    def _decode(
+        self, image: EncodedImage, prompts: Prompts, weights: Float32, *, multimask_output: bool
+    ) -> tuple[Float32, Float32]:
         token_masks = self._sizes.token_masks
-        calls = (self._decode_group(group, weights) for group in prompts.split(self._prompts_per_call))
+        calls = (self._decode_group(image, group, weights) for group in prompts.split(self._prompts_per_call))
         groups = [
             choose(*outputs, multimask_output=multimask_output, token_masks=token_masks)
             for outputs in (calls if len(prompts) else [self._of_no_prompts(weights)])
@@ -204,19 +260,16 @@ class Predictor(Closing):
             )
         return all_logits, all_iou
 
-    def _decode_group(self, prompts: Prompts, weights: Float32) -> tuple[Float32, Float32]:
+    def _decode_group(self, image: EncodedImage, prompts: Prompts, weights: Float32) -> tuple[Float32, Float32]:
         """`low_res_logits` (B,K,L,L) and `iou_predictions` (B,4)."""
-        assert self._image is not None
-        outputs = self._decoder(
-            {
-                **self._image.features,
-                **prompts.feeds(weights),
-                **self._hq_token,
-            }
-        )
+        outputs = self._decoder({**image.features, **prompts.feeds(weights), **self._hq_token})
         return outputs["low_res_logits"], outputs["iou_predictions"]
 
     def _of_no_prompts(self, weights: Float32) -> tuple[Float32, Float32]:
         """What `_decode_group` would answer to none, which engines do not take."""
         side = self._sizes.low_res_size
         return np.zeros((0, len(weights), side, side), np.float32), np.zeros((0, NUM_SAM_TOKENS), np.float32)
+
+
+def _open_again(kind: type[Predictor], bundle: Bundle, options: Mapping[str, Any]) -> Predictor:
+    return kind(bundle, **options)

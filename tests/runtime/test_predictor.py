@@ -89,7 +89,8 @@ def test_images_together_equal_one_by_one(shared: Predictor) -> None:
         (POINT, ()),
         ({"box": BOXES[0]}, ()),
         ({"box": BOXES}, (3,)),
-        ({"box": BOXES[:1]}, (1,)),
+        ({"box": BOXES[:1]}, ()),  # as upstream
+        ({"point_coords": [[[30, 25]]], "point_labels": [[1]]}, (1,)),
         ({"point_coords": [[[30, 25]], [[1, 2]]], "point_labels": [[1], [0]]}, (2,)),
         ({"mask_input": np.zeros((2, 1, 32, 32))}, (2,)),
         ({"point_coords": [[[30, 25]], [[1, 2], [3, 4]]], "point_labels": [[1], [0, 1]]}, (2,)),

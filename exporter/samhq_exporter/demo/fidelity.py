@@ -41,7 +41,7 @@ def mask_ious(bundle: Bundle, sam: PlainSam, seeds: Iterable[int]) -> dict[str, 
                 torch.from_numpy(preprocess(scene.image, side, manifest.pixel_mean, manifest.pixel_std))
             )
             for kind, prompt in _prompts(scene).items():
-                got = predictor.predict(**prompt, multimask_output=False)[0][:, 0]
+                got = predictor.predict_batch(**prompt, multimask_output=False)[0][:, 0]
                 prompts = encode_prompts(**prompt, original_hw=(side, side), image_size=side, low_res_size=low_res)
                 feeds = prompts.feeds(weights)
                 logits, _ = sam.decode_masks(*features, **{k: torch.from_numpy(a) for k, a in feeds.items()})

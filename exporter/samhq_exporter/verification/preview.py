@@ -39,5 +39,5 @@ def write_preview(
 
 
 def _masks(predictor: Predictor, boxes: NDArray[Any], *, sam_tokens_only: bool = False) -> NDArray[np.bool_]:
-    masks, _, _ = predictor.predict(box=boxes, multimask_output=False, sam_tokens_only=sam_tokens_only)
+    masks, _, _ = predictor.predict_batch(box=boxes, multimask_output=False, sam_tokens_only=sam_tokens_only)
     return masks[:, 0].astype(bool)

@@ -57,7 +57,7 @@ def _end_to_end(case: Case, image: Path, threads: int) -> Callable[[], object]:
 
     def segment() -> object:
         predictor.set_image(read_image(image))
-        return predictor.predict(box=boxes, multimask_output=False)[0]
+        return predictor.predict_batch(box=boxes, multimask_output=False)[0]
 
     return segment
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..errors import BackendUnavailable, BundleError, ConfigError
@@ -22,6 +23,10 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its path; read and verified again where it is opened."""
+        return load_bundle, (self.path.absolute(),)
 
     def open(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError
 from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, provider_names
@@ -114,7 +114,7 @@ def _open(options: argparse.Namespace) -> Predictor:
     return Predictor(bundle, providers=options.providers, provider_options=provider_options, hq_token=options.hq_token)
 
 
-def _best(predictor: Predictor, options: argparse.Namespace, **tokens: bool) -> tuple[Mask, float]:
+def _best(predictor: Predictor, options: argparse.Namespace, **tokens: Any) -> tuple[Mask, float]:
     """The mask of the highest predicted IoU, of the three that a plain SAM returns with --multimask, and that IoU."""
     masks, iou_predictions, _ = predictor.predict(
         [*options.point, *options.negative_point] or None,

@@ -95,7 +95,7 @@ def predict_masks(
     Where several candidates come back (`multimask_output` of a plain SAM) it is the one of the best predicted IoU.
     """
     prompts: dict[str, Any] = prompt_arguments(setting.prompts, truths)
-    predicted, predicted_iou, logits = predictor.predict(
+    predicted, predicted_iou, logits = predictor.predict_batch(
         **prompts,
         multimask_output=setting.multimask_output,
         hq_token_only=setting.hq_token_only,

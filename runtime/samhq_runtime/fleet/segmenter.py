@@ -56,7 +56,7 @@ class Segmenter:
         options = self._options
         try:
             self._predictor.set_image(read_image(options.images / job.image))
-            masks, iou_predictions, _ = self._predictor.predict(
+            masks, iou_predictions, _ = self._predictor.predict_batch(
                 **job.arguments(), multimask_output=options.multimask_output, hq_token_only=options.hq_token_only
             )
         except Exception as e:  # whatever one image does, the others are still to be done

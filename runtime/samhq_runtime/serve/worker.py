@@ -38,9 +38,8 @@ class Worker(threading.Thread):
 
     def _serve(self, encoded: EncodedImage, jobs: list[Job]) -> None:
         """Answer the jobs together; if that fails, each alone: a bad one fails none of its neighbours."""
-        self._predictor.set_encoded(encoded)
         try:
-            self._answer(jobs)
+            self._answer(encoded, jobs)
         except Exception as error:
             if len(jobs) == 1:
                 _fail(jobs, error)
@@ -48,11 +47,11 @@ class Worker(threading.Thread):
                 for job in jobs:
                     self._serve(encoded, [job])
 
-    def _answer(self, jobs: list[Job]) -> None:
+    def _answer(self, encoded: EncodedImage, jobs: list[Job]) -> None:
         if not jobs:  # all cancelled meanwhile; the image is in the cache for whoever asks again
             return
         start = time.perf_counter()
-        result = self._predict(join([job.prompts for job in jobs]), jobs[0].pixels)
+        result = self._predict(encoded, join([job.prompts for job in jobs]))
         self._metrics.decoded(sum(len(job.prompts) for job in jobs), time.perf_counter() - start)
         for job, part in zip(jobs, _split(result, [job.prompts for job in jobs]), strict=True):
             job.future.set_result(part)
@@ -67,18 +66,18 @@ class Worker(threading.Thread):
         self._metrics.encoded(time.perf_counter() - start)
         return encoded
 
-    def _predict(self, prompts: PromptSet, pixels: int) -> Segmentation:
+    def _predict(self, encoded: EncodedImage, prompts: PromptSet) -> Segmentation:
         """All prompts, in as many calls as keep the logits of the original size within bounds."""
-        rows = self._scheduler.limit.prompts_of(pixels)
-        parts = [self._call(prompts, slice(i, i + rows)) for i in range(0, len(prompts), rows)]
+        rows = self._scheduler.limit.prompts_of(encoded.original_hw[0] * encoded.original_hw[1])
+        parts = [self._call(encoded, prompts, slice(i, i + rows)) for i in range(0, len(prompts), rows)]
         masks, iou_predictions, low_res_logits = (
             np.concatenate(p) if len(p) > 1 else p[0] for p in zip(*parts, strict=True)
         )
         return Segmentation(masks, iou_predictions, low_res_logits)
 
-    def _call(self, prompts: PromptSet, rows: slice) -> tuple[Array, Array, Array]:
+    def _call(self, encoded: EncodedImage, prompts: PromptSet, rows: slice) -> tuple[Array, Array, Array]:
         arguments: dict[str, Any] = {name: array[rows] for name, array in prompts.arrays.items()}
-        return self._predictor.predict(**arguments, **prompts.options)
+        return self._predictor.predict_batch(**arguments, **prompts.options, image=encoded)
 
 
 def _fail(jobs: list[Job], error: Exception) -> None:

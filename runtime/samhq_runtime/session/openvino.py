@@ -15,6 +15,7 @@ from ..closing import Closing
 from ..contract import Array, GraphSpec, TensorSpec, require_same_io
 from ..errors import BackendUnavailable, BundleError, ConfigError
 from ..installing import install_command
+from .forks import follow_forks, left, never_end
 from .protocol import ProviderOptions, Tensor, closed
 from .providers import OPENVINO, require_chosen
 
@@ -80,8 +81,12 @@ class OpenVinoSession(Closing):
             self._one_by_one = device == "CPU" and _prepare_for_cpu(model)
             self._model: Any = core.compile_model(model, device, properties)
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        self._left = False
+        follow_forks(self)
 
     def __call__(self, feeds: Mapping[str, Tensor]) -> dict[str, Array]:
+        if self._left:
+            raise left(self.spec, "OpenVINO")
         if self._model is None:
             raise closed(self.spec)
         self.spec.check_feeds(feeds)
@@ -110,7 +115,15 @@ class OpenVinoSession(Closing):
 
     def close(self) -> None:
         self._idle = queue.LifoQueue()
-        self._model = None
+        self._model, self._left = None, False
+
+    def leave(self) -> None:
+        """See `Forkable`."""
+        never_end(self._idle)
+        self._idle = queue.LifoQueue()
+        if self._model is not None:
+            never_end(self._model)
+            self._model, self._left = None, True
 
     def _require_contract(self, model: Any, path: Path) -> None:
         """The file's own inputs and outputs must be those of the contract."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from ..closing import Closing
 from ..contract import Array, GraphSpec, TensorSpec, require_same_io
 from ..errors import BackendUnavailable, BundleError, reason_of
 from ..installing import install_command
+from .forks import follow_forks, left, never_end
 from .ort_providers import PROVIDERS, device_id_of, options_of, require_known
 from .protocol import ProviderOptions, Tensor, closed
 from .providers import require_chosen
@@ -31,7 +34,8 @@ _DTYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "int64": "t
 class OrtSession(Closing):
     """One ONNX graph under ONNX Runtime, with exactly the providers that were asked for.
 
-    What it keeps is in the memory of the first provider's device (IOBinding); on the CPU that is a plain array.
+    What it keeps is in the memory of the first provider's device (IOBinding); on the CPU that is a plain array. In a
+    forked child a session of the CPU alone opens itself again when it is called; others raise BackendUnavailable.
     """
 
     def __init__(
@@ -56,39 +60,59 @@ class OrtSession(Closing):
         options = {name: options_of(name, spec, (provider_options or {}).get(name, {})) for name in providers}
         memory = PROVIDERS[providers[0]].memory
         self._place = (memory, device_id_of(options[providers[0]])) if memory else None
-        self._session = _load(path, options, threads=threads)
+        self._load: Callable[[], Any] = partial(_load, path, options, threads=threads)
+        self._session = self._load()
+        self._left, self._opening = False, threading.Lock()
+        follow_forks(self)
         self._require_providers([PROVIDERS[name].execution_provider for name in providers])
         self._require_contract(path)
 
     def __call__(self, feeds: Mapping[str, Tensor]) -> dict[str, Array]:
-        self._require_open()
+        session = self._open_here()
         self.spec.check_feeds(feeds)
         if not any(isinstance(tensor, OrtTensor) for tensor in feeds.values()):
             names = [output.name for output in self.spec.outputs]
             arrays = {name: np.asarray(tensor) for name, tensor in feeds.items()}
-            return dict(zip(names, self._session.run(names, arrays), strict=True))
-        outputs = self._run_bound(feeds, "cpu", 0)
+            return dict(zip(names, session.run(names, arrays), strict=True))
+        outputs = self._run_bound(session, feeds, "cpu", 0)
         return {output.name: value.numpy() for output, value in zip(self.spec.outputs, outputs, strict=True)}
 
     def keep(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self._place is None:
             return {**self(feeds)}
-        self._require_open()
+        session = self._open_here()
         self.spec.check_feeds(feeds)
-        values = self._run_bound(feeds, *self._place)
+        values = self._run_bound(session, feeds, *self._place)
         kept = zip(self.spec.outputs, values, strict=True)
         return {output.name: OrtTensor(value, np.dtype(output.dtype), self._place) for output, value in kept}
 
     def close(self) -> None:
-        self._session = None
+        self._session, self._left = None, False
 
-    def _require_open(self) -> None:
-        if self._session is None:
-            raise closed(self.spec)
+    def leave(self) -> None:
+        """See `Forkable`."""
+        self._opening = threading.Lock()  # whoever held it is not here
+        if self._session is not None:
+            never_end(self._session)
+            self._session, self._left = None, True
 
-    def _run_bound(self, feeds: Mapping[str, Tensor], device: str, device_id: int) -> list[Any]:
+    def _open_here(self) -> Any:
+        """The session of this process."""
+        session = self._session
+        if session is not None:
+            return session
+        with self._opening:
+            if self._left and self._place is not None:
+                raise left(self.spec, "a GPU's context")
+            if self._left:
+                self._session, self._left = self._load(), False
+            if self._session is None:
+                raise closed(self.spec)
+            return self._session
+
+    def _run_bound(self, session: Any, feeds: Mapping[str, Tensor], device: str, device_id: int) -> list[Any]:
         """Run with every output left on `device`; inputs that are on this session's device stay there."""
-        binding = self._session.io_binding()
+        binding = session.io_binding()
         arrays = []  # the binding borrows their memory
         for name, tensor in feeds.items():
             if isinstance(tensor, OrtTensor) and tensor.place == self._place:
@@ -99,7 +123,7 @@ class OrtSession(Closing):
         for output in self.spec.outputs:
             binding.bind_output(output.name, device, device_id)
         binding.synchronize_inputs()
-        self._session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding)
         binding.synchronize_outputs()
         return list(binding.get_outputs())
 

@@ -28,6 +28,7 @@ from ..nvidia.gpu import current_gpu
 from ..nvidia.messages import messages_of
 from ..nvidia.rebuild import rebuild_command
 from .cuda import CudaTensor, Device
+from .forks import follow_forks, left, never_end
 from .lanes import GraphCapture, Lane
 from .protocol import Tensor, closed
 
@@ -97,6 +98,8 @@ class TrtSession(Closing):
         self._shared: Engine | None = _share((bundle / entry.file).resolve(), self._options, self._load)
         self._tuned: Engine | None = None
         self._tuning = threading.Lock()
+        self._left = False
+        follow_forks(self)
 
     def __call__(self, feeds: Mapping[str, Tensor]) -> dict[str, Array]:
         return self._run(feeds, keep=False)
@@ -106,7 +109,13 @@ class TrtSession(Closing):
 
     def close(self) -> None:
         """Let go of the engine; it is unloaded with its last session."""
-        self._shared = self._tuned = None
+        self._shared, self._tuned, self._left = None, None, False
+
+    def leave(self) -> None:
+        """See `Forkable`."""
+        if self._shared is not None:
+            never_end(self._shared, self._tuned)
+            self._shared, self._tuned, self._left = None, None, True
 
     @property
     def cuda_graph(self) -> str:
@@ -118,6 +127,8 @@ class TrtSession(Closing):
 
     @property
     def _engine(self) -> Engine:
+        if self._left:
+            raise left(self.spec, "a GPU's context")
         if self._shared is None:
             raise closed(self.spec)
         return self._shared

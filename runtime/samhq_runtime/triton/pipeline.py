@@ -55,9 +55,9 @@ class TritonPythonModel:
         prompts, source = read_infer(request, sizes, _OPTIONS)
         image = fitted(source.content, sizes.image_size, _OPTIONS)
         require_room(request, prompts, image.original_hw, sizes, _OPTIONS)
-        self._predictor.set_encoded(self._predictor.encode_fitted(image.pixels, image.original_hw))
+        encoded = self._predictor.encode_fitted(image.pixels, image.original_hw)
         arguments: dict[str, Any] = dict(prompts.arrays)
-        return Segmentation(*self._predictor.predict(**arguments, **prompts.options))
+        return Segmentation(*self._predictor.predict_batch(**arguments, **prompts.options, image=encoded))
 
 
 class TritonBundle(Bundle):
