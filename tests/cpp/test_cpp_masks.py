@@ -75,7 +75,7 @@ def assert_same_as_python(
         predictor = usual if case.hq_token is None else tuned
         predictor.set_encoded(encoded[case.image])
         options = {"multimask_output": False, **case.options}
-        expected_masks, expected_iou, expected_low_res = predictor.predict(**case.prompts, **options)
+        expected_masks, expected_iou, expected_low_res = predictor.predict_batch(**case.prompts, **options)
         np.testing.assert_array_equal(low_res, expected_low_res.reshape(low_res.shape))
         np.testing.assert_array_equal(iou, expected_iou.reshape(iou.shape))
         if case.options.get("return_logits"):  # sums of doubles, rounded once: the last bit may differ

@@ -67,7 +67,7 @@ def with_engines(bundle: Bundle, folder: Path, flavour: str, **options: object) 
 
 def logits_of(predictor: Predictor, image: np.ndarray) -> np.ndarray:
     predictor.set_image(image)
-    return predictor.predict(box=BOXES, return_logits=True)[0]
+    return predictor.predict_batch(box=BOXES, return_logits=True)[0]
 
 
 def expected_logits(
@@ -98,7 +98,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 def measure(predictor: Predictor, image: np.ndarray) -> tuple[float, float]:
     encode = milliseconds(lambda: predictor.encode(image))
     predictor.set_image(image)
-    return encode, milliseconds(lambda: predictor.predict(box=BOXES[0]))
+    return encode, milliseconds(lambda: predictor.predict_batch(box=BOXES[0]))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -139,7 +139,7 @@ def test_one_prompt_as_among_several(
     bundle = with_engines(bundles(precision), tmp_path, flavour)
     with Predictor(bundle, providers=("engine",)) as predictor:
         together = logits_of(predictor, image)
-        alone = np.concatenate([predictor.predict(box=box[None], return_logits=True)[0] for box in BOXES])
+        alone = np.concatenate([predictor.predict_batch(box=box[None], return_logits=True)[0] for box in BOXES])
     assert iou_of(alone, together) >= SMALLEST_IOU[precision]
 
 

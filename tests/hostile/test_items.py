@@ -46,7 +46,7 @@ def test_one_poisonous_image_ends_nothing(tiny_bundle: Bundle, tmp_path: Path, m
     names = ["a.png", "bomb.png", "nul\0.png", "b.png"]
     for name in ("a.png", "bomb.png", "b.png"):
         Image.fromarray(IMAGE).save(tmp_path / name)
-    predict, calls = Predictor.predict, []
+    predict, calls = Predictor.predict_batch, []
 
     def poisoned(self: Predictor, *arguments: Any, **options: Any) -> Any:
         calls.append(1)
@@ -54,7 +54,7 @@ def test_one_poisonous_image_ends_nothing(tiny_bundle: Bundle, tmp_path: Path, m
             raise RuntimeError("from a library")
         return predict(self, *arguments, **options)
 
-    monkeypatch.setattr(Predictor, "predict", poisoned)
+    monkeypatch.setattr(Predictor, "predict_batch", poisoned)
     out = tmp_path / "out"
     segmenter = Segmenter(FleetOptions(bundle=tiny_bundle.path, images=tmp_path, output=out, threads=1))
     jobs = read_jobs(lines(tmp_path / "prompts.jsonl", *names))

@@ -105,12 +105,12 @@ def test_json_answers_have_a_limit_of_their_own(tiny_bundle: Bundle) -> None:
 
 def test_a_connection_that_is_answered_is_not_idle(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit for a request's head is not one for its answer."""
-    predict = Predictor.predict
+    predict = Predictor.predict_batch
 
     def slowly(self: Predictor, **prompts: Any) -> Any:
         time.sleep(3)
         return predict(self, **prompts)
 
-    monkeypatch.setattr(Predictor, "predict", slowly)
+    monkeypatch.setattr(Predictor, "predict_batch", slowly)
     with running(tiny_bundle, header_timeout_s=1) as server:
         assert masks_of(server).shape[-2:] == IMAGE.shape[:2]

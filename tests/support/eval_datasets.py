@@ -82,7 +82,7 @@ class FakePredictor:
     def set_image(self, image: NDArray[np.uint8]) -> None:
         self.numbers = image[..., 0]
 
-    def predict(self, **prompts: Any) -> tuple[NDArray, NDArray, NDArray]:
+    def predict_batch(self, **prompts: Any) -> tuple[NDArray, NDArray, NDArray]:
         numbers = self._by_box(prompts["box"]) if "box" in prompts else self._by_point(prompts["point_coords"])
         masks = np.stack([self.spoil(self.numbers == number) for number in numbers])[:, None]
         return masks, np.full((len(masks), 1), self.predicted_iou, np.float32), np.zeros((len(masks), 1, 4, 4))

@@ -87,7 +87,7 @@ class Neighbour:
     def __enter__(self) -> Neighbour:
         with Predictor(self.bundle, threads=1) as predictor:
             predictor.set_image(IMAGE)
-            self._expected = predictor.predict(box=BOX)[0]
+            self._expected = predictor.predict_batch(box=BOX)[0]
         self._request = grpc_request({"image": IMAGE, "box": BOX}, ["masks"])
         self._ask()  # the server's first answer is its slowest
         self.slowest_s, self._stop = 0.0, threading.Event()

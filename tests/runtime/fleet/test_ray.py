@@ -124,7 +124,7 @@ def test_ray_serve_speaks_the_same_protocol(tiny_bundle: Bundle) -> None:
         got = infer_http(Running(None, 8765, 0), {"image": image, "box": box})  # type: ignore[arg-type]
         with Predictor(tiny_bundle, threads=1) as predictor:
             predictor.set_image(image)
-            np.testing.assert_array_equal(got["masks"], predictor.predict(box=box)[0])
+            np.testing.assert_array_equal(got["masks"], predictor.predict_batch(box=box)[0])
         body, length = http_body({"image": image})
         headers = {"Inference-Header-Content-Length": str(length)}
         assert send(8765, "POST", "/v2/models/samhq/infer", body, headers)[0] == 400

@@ -53,7 +53,7 @@ def test_faults_of_the_server_are_not_the_clients(
     def fail(*arguments: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Predictor, "predict", fail)
+    monkeypatch.setattr(Predictor, "predict_batch", fail)
     message = "one" if status == 400 else "internal error; the server's log has it"
     assert refusal(server.grpc_port, grpc_request({"image": IMAGE, "box": BOX})) == (code, message)
     body, length = http_body({"image": IMAGE, "box": BOX})
@@ -105,9 +105,9 @@ def test_max_batch_is_what_one_decoder_call_takes(
 ) -> None:
     decode, seen = Predictor._decode_group, []
 
-    def spy(self: Predictor, prompts: Any, *arguments: Any) -> Any:
+    def spy(self: Predictor, image: Any, prompts: Any, *arguments: Any) -> Any:
         seen.append(len(prompts))
-        return decode(self, prompts, *arguments)
+        return decode(self, image, prompts, *arguments)
 
     monkeypatch.setattr(Predictor, "_decode_group", spy)
     with running(tiny_bundle, max_batch=max_batch) as server:

@@ -21,7 +21,7 @@ def test_typed_contents_over_grpc(server: Running, predictor: Predictor) -> None
     box.contents.fp32_contents.extend(BOX.ravel().tolist())
     response = grpc_call(server.grpc_port, "ModelInfer", request)
     masks = np.frombuffer(response.raw_output_contents[0], bool).reshape(response.outputs[0].shape)
-    np.testing.assert_array_equal(masks, predictor.predict(box=BOX)[0])
+    np.testing.assert_array_equal(masks, predictor.predict_batch(box=BOX)[0])
 
 
 def test_health_and_metadata_over_grpc(server: Running) -> None:

@@ -17,7 +17,7 @@ from tests.support.serving import BOX, IMAGE, INFER, Running, http_body, http_er
 def test_json_alone(server: Running, predictor: Predictor) -> None:
     """What curl can do: no bytes beside the JSON, an image file in base64."""
     got = infer_http(server, {"image": IMAGE, "box": BOX}, binary=False)
-    np.testing.assert_array_equal(got["masks"], predictor.predict(box=BOX)[0])
+    np.testing.assert_array_equal(got["masks"], predictor.predict_batch(box=BOX)[0])
     encoded = base64.b64encode(png(IMAGE)).decode()
     inputs = [
         {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [encoded]},

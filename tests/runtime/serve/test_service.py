@@ -32,7 +32,7 @@ from tests.support.serving import (
 
 
 def test_a_bad_request_does_not_spoil_its_neighbours(server: Running, predictor: Predictor) -> None:
-    expected = predictor.predict(box=BOX)[0]
+    expected = predictor.predict_batch(box=BOX)[0]
     bad = {"image": IMAGE, "box": BOX[:, ::-1]}
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(infer_grpc, server, {"image": IMAGE, "box": BOX} if i % 2 else bad) for i in range(16)]
@@ -84,14 +84,14 @@ def slow(narrow: Running, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], 
     """Makes every decoder call of the `narrow` server take that long."""
     from samhq_runtime.predictor import Predictor as Slow
 
-    predict = Slow.predict
+    predict = Slow.predict_batch
 
     def slowly(seconds: float) -> None:
         def wait(self: Predictor, *arguments: Any, **options: Any) -> Any:
             time.sleep(seconds)
             return predict(self, *arguments, **options)
 
-        monkeypatch.setattr(Slow, "predict", wait)
+        monkeypatch.setattr(Slow, "predict_batch", wait)
 
     return slowly
 
@@ -121,7 +121,7 @@ def test_a_bug_is_an_internal_error_without_details(
 
     with running(tiny_bundle) as server:
         with monkeypatch.context() as patch:
-            patch.setattr(Predictor, "predict", break_down)
+            patch.setattr(Predictor, "predict_batch", break_down)
             body, length = http_body({"image": IMAGE, "box": BOX})
             status, message = http_error(server, body, Inference_Header_Content_Length=str(length))
             assert (status, message) == (500, "internal error; the server's log has it")
@@ -152,7 +152,7 @@ def test_concurrent_requests_get_their_own_answers(tiny_bundle: Bundle, predicto
         for i, image in enumerate(images):
             reference.set_image(image)
             for j, box in enumerate(boxes):
-                expected[i, j] = reference.predict(box=box)[2]
+                expected[i, j] = reference.predict_batch(box=box)[2]
     pairs = [(k % 5, k % 8) for k in range(80)]
     with running(tiny_bundle, workers=2, cache_mb=1, max_batch=4) as server, ThreadPoolExecutor(16) as pool:
 

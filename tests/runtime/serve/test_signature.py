@@ -30,7 +30,7 @@ from tests.support.serving import BOX, CLIENTS, IMAGE, INFER, POINTS, Running, h
 def test_masks_are_those_of_the_predictor(
     server: Running, predictor: Predictor, infer: Any, prompts: dict[str, Any], options: dict[str, bool]
 ) -> None:
-    masks, iou_predictions, low_res_logits = predictor.predict(**prompts, **options)
+    masks, iou_predictions, low_res_logits = predictor.predict_batch(**prompts, **options)
     for image in ({"image": IMAGE}, {"image_bytes": png(IMAGE)}):
         got = infer(server, {**image, **prompts}, ["masks", "iou_predictions", "low_res_logits"], **options)
         np.testing.assert_array_equal(got["masks"], masks)
@@ -41,7 +41,7 @@ def test_masks_are_those_of_the_predictor(
 @pytest.mark.parametrize("infer", CLIENTS)
 def test_prompts_of_one_object_need_no_batch_dimension(server: Running, predictor: Predictor, infer: Any) -> None:
     inputs = {"image": IMAGE, "box": BOX[0], **{name: value[0] for name, value in POINTS.items()}}
-    np.testing.assert_array_equal(infer(server, inputs)["masks"], predictor.predict(box=BOX, **POINTS)[0])
+    np.testing.assert_array_equal(infer(server, inputs)["masks"], predictor.predict_batch(box=BOX, **POINTS)[0])
 
 
 @pytest.mark.parametrize("infer", CLIENTS)

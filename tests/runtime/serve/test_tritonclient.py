@@ -55,7 +55,7 @@ def test_masks(client: tuple[Any, Any], tiny_bundle: Bundle) -> None:
     module, connected = client
     with Predictor(tiny_bundle, threads=1) as predictor:
         predictor.set_image(IMAGE)
-        masks, iou_predictions, _ = predictor.predict(box=BOX, hq_token_only=True)
+        masks, iou_predictions, _ = predictor.predict_batch(box=BOX, hq_token_only=True)
     inputs = [tensor(module, "image", IMAGE, "UINT8"), tensor(module, "box", BOX, "FP32")]
     outputs = [module.InferRequestedOutput(name) for name in ("masks", "iou_predictions", "masks_rle")]
     parameters = {"hq_token_only": True}

@@ -170,7 +170,7 @@ def test_a_real_server_gives_the_predictors_masks(
 ) -> None:
     with Predictor(tiny_bundle, threads=1) as predictor:
         predictor.set_image(IMAGE)
-        results = predictor.predict(**prompts, **options)
+        results = predictor.predict_batch(**prompts, **options)
     expected = dict(zip(("masks", "iou_predictions", "low_res_logits"), results, strict=True))
     request = grpc_request({"image": IMAGE, **prompts}, list(expected), **options)
     response = grpc_call(triton[1], "ModelInfer", request)
