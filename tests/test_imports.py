@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "runtime.session": "manifest nvidia",
     "runtime.bundle": "manifest frames masks nvidia session",
     "runtime.engine": "parity manifest frames nvidia session bundle",
+    "runtime.debug": "parity frames bundle",
     "runtime.hq_token": "",
     "runtime.predictor": "frames masks session bundle engine hq_token",
     "runtime": "bundle predictor",
@@ -50,8 +51,8 @@ MAY_IMPORT = {
     "runtime.serve": "runtime frames masks bundle predictor",
     "runtime.triton": "manifest bundle predictor serve",
     "runtime.fleet": "frames masks predictor serve",
-    "runtime.commands": "manifest frames masks nvidia session bundle engine predictor evaluation bench doctor serve "
-    "triton fleet",
+    "runtime.commands": "manifest frames masks nvidia session bundle engine debug predictor evaluation bench doctor "
+    "serve triton fleet",
     "runtime.cli": "runtime commands",
     "runtime.__main__": "cli",
     "exporter.architecture": "",
@@ -64,17 +65,18 @@ MAY_IMPORT = {
     "exporter.tracing": "model",
     "exporter.precision": "architecture steps onnx_files scenes passes tracing runtime.frames",
     "exporter.bundle": "architecture onnx_files weights tracing precision runtime runtime.manifest runtime.bundle",
-    "exporter.verification": "steps onnx_files model scenes passes "
-    "runtime.parity runtime.frames runtime.masks runtime.session runtime.bundle runtime.predictor",
+    "exporter.verification": "steps onnx_files model scenes passes tracing "
+    "runtime.parity runtime.frames runtime.masks runtime.session runtime.bundle runtime.debug runtime.predictor",
     "exporter.config": "architecture precision runtime.nvidia",
     "exporter.additions": "steps config runtime.nvidia runtime.bundle runtime.engine runtime.triton",
-    "exporter.pipeline": "steps weights tracing precision bundle verification config additions "
-    "runtime.manifest runtime.engine",
+    "exporter.pipeline": "steps model weights tracing precision bundle verification config additions "
+    "runtime.manifest runtime.bundle runtime.engine",
     "exporter": "config pipeline",
     "exporter.training": "architecture model weights runtime.frames runtime.evaluation",
     "exporter.demo": "architecture model scenes weights verification training "
     "runtime.frames runtime.masks runtime.bundle runtime.predictor runtime.evaluation",
-    "exporter.commands": "architecture weights precision config pipeline training runtime.nvidia runtime.commands",
+    "exporter.commands": "architecture weights precision verification config pipeline training runtime.nvidia "
+    "runtime.commands",
     "exporter.cli": "commands runtime runtime.commands",
     "exporter.__main__": "cli",
 }

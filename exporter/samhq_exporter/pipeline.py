@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
+from samhq_runtime.bundle import Bundle
 from samhq_runtime.engine import BuiltEngine, Progress, no_progress
-from samhq_runtime.errors import ConfigError
+from samhq_runtime.errors import ConfigError, ParityError
 from samhq_runtime.manifest import Manifest
 
 from . import additions
 from .bundle.staging import staged
 from .bundle.write import write_bundle, write_parity
 from .config import DEMO_CHECKPOINT, ExportConfig
+from .model import PlainSam
 from .precision.calibration import calibration_set
 from .precision.options import PrecisionOptions, Report
 from .precision.typed import typed_graphs
@@ -27,6 +30,9 @@ from .verification.verify import ParityReport
 from .weights.checkpoint import Checkpoint, checkpoint_of_model, load_checkpoint
 from .weights.fetching import fetched
 from .weights.tuned_token import with_hq_token
+
+if TYPE_CHECKING:
+    from .verification.locate import Located
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ def export_bundle(
     model: nn.Module | None = None,
     step: Step = nullcontext,
     report: Report | None = None,
+    located: Located | None = None,
     engine_progress: Progress = no_progress,
 ) -> ExportResult:
     """Export a checkpoint to a verified bundle.
@@ -56,6 +63,8 @@ def export_bundle(
             `config.checkpoint` must not.
         step: called with the name of each step, returns a context manager around it (progress display).
         report: called with the precision of every node and what was measured of it, before the graphs are written.
+        located: called with the first node of each graph that departs from float32, before graphs that miss their
+            tolerance are refused; needs Polygraphy.
         engine_progress: shows the progress of engines that are built, see `build_engines`.
 
     Raises:
@@ -71,11 +80,22 @@ def export_bundle(
         graphs = typed_graphs(graphs_of(sam), sizes, folder, options=options, step=step)
         with step("write graphs"):
             bundle = write_bundle(folder, checkpoint, graphs, precision=config.precision)
-        parity = gate(bundle, sam, image=config.image, step=step)
+        parity = _gated(bundle, sam, config.image, step, located)
         manifest = write_parity(bundle, parity.to_json())
         additions.sign(config, folder)
     engines = additions.add(config, step=step, engine_progress=engine_progress)
     return ExportResult(config.output_folder, manifest, parity, engines)
+
+
+def _gated(bundle: Bundle, sam: PlainSam, image: Path | None, step: Step, located: Located | None) -> ParityReport:
+    try:
+        return gate(bundle, sam, image=image, step=step)
+    except ParityError:
+        if located is not None:
+            from .verification.locate import locate
+
+            located(locate(bundle, sam, step=step))
+        raise
 
 
 def _require_no_checkpoint(config: ExportConfig) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samhq_runtime.commands.engine import print_built, show_progress
+from samhq_runtime.commands.locate import format_departures
 from samhq_runtime.nvidia.flavour import FLAVOURS
 from samhq_runtime.tables import format_table
 
@@ -23,6 +24,7 @@ from ..weights.released import RELEASES
 if TYPE_CHECKING:
     from ..pipeline import ExportResult
     from ..precision.report import Decision
+    from ..verification.locate import Located
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +90,11 @@ def _add_precision_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision-report", action="store_true", help="print what every node computes in, and its measured range"
     )
+    parser.add_argument(
+        "--locate",
+        action="store_true",
+        help="also name the first node that departs from float32, if the graphs miss their tolerance (extra `debug`)",
+    )
 
 
 class Extend(argparse.Action):
@@ -104,11 +111,19 @@ def run(options: argparse.Namespace) -> None:
     from ..pipeline import export_bundle
 
     report = print_report if options.precision_report else None
-    result = export_bundle(config, step=show_step, report=report, engine_progress=show_progress)
+    located = _print_located() if options.locate else None
+    result = export_bundle(config, step=show_step, report=report, located=located, engine_progress=show_progress)
     print_result(result)
     if result.engines:
         print()
         print_built(result.engines, result.path)
+
+
+def _print_located() -> Located:
+    """Asked before the export: whether Polygraphy is there."""
+    from ..verification.locate import Located  # noqa: F401
+
+    return lambda found: print(f"\n{format_departures(found)}\n")
 
 
 def print_report(rows: Iterable[Decision]) -> None:

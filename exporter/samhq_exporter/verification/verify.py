@@ -125,7 +125,8 @@ def require_parity(report: ParityReport, precision: str) -> None:
     if wrong:
         raise ParityError(
             f"{precision} graphs differ from PyTorch: {'; '.join(wrong)}. No bundle was written; "
-            "export with --precision fp32, or report this with the checkpoint's name"
+            "export with --precision fp32, ask with --locate for the node that departs, or report this with the "
+            "checkpoint's name"
         )
 
 

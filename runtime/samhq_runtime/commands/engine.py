@@ -17,6 +17,7 @@ from ..nvidia.options import REFITTABLE
 from ..nvidia.profiles import DEFAULT_RANGES, parse_ranges
 from ..tables import format_table
 from .engine_report import add_report_options, report
+from .locate import add_locate_options, locate
 from .options import add_verify_key
 from .progress_bar import open_bar
 
@@ -67,7 +68,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     check.add_argument(
         "--report", action="store_true", help="build nothing; list the kernels of the engines that are there"
     )
+    check.add_argument(
+        "--locate",
+        action="store_true",
+        help="build nothing; name the first node at which the engine departs from the ONNX graph (extra `debug`)",
+    )
     add_report_options(engine)
+    add_locate_options(engine)
 
 
 def _add_builder_options(engine: argparse.ArgumentParser) -> None:
@@ -102,8 +109,12 @@ def _add_builder_options(engine: argparse.ArgumentParser) -> None:
 def _engine(options: argparse.Namespace) -> None:
     if options.gpu and not options.report:
         raise ConfigError("--gpu: only with --report; engines are built for the GPU of this machine")
+    if options.against and not options.locate:
+        raise ConfigError("--against: only with --locate")
     if options.report:
         report(options)
+    elif options.locate:
+        locate(options)
     elif options.verify:
         _verify(options)
     else:
