@@ -21,7 +21,7 @@ from samhq_runtime.installing import install_command
 
 SOURCES = [str(Path(package.__file__).parent.parent) for package in (samhq_exporter, samhq_runtime)]
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "PIL", "onnxruntime", "tensorrt", "pycocotools"}
-HEAVY |= {"openvino", "matplotlib", "cryptography"}
+HEAVY |= {"openvino", "matplotlib", "cryptography", "polygraphy"}
 HEAVY |= {"grpc", "grpc_health", "grpc_reflection", "starlette", "uvicorn", "prometheus_client", "ray", "tritonclient"}
 RUNTIME = Path(samhq_runtime.__file__).parent
 # Modules that may import their backend, for which they are named.
@@ -44,6 +44,10 @@ SERVE = (
 BACKENDS |= {f"samhq_runtime.serve.{name}" for name in SERVE}
 BACKENDS |= {
     "samhq_runtime.bundle.signing",
+    "samhq_runtime.debug",
+    "samhq_runtime.debug.graph",
+    "samhq_runtime.debug.locate",
+    "samhq_runtime.debug.sides",
     "samhq_runtime.triton.pipeline",
     "samhq_runtime.fleet.ray_data",
     "samhq_runtime.fleet.ray_serve",

@@ -8,9 +8,11 @@ from ..errors import BackendUnavailable
 from ..installing import install_command
 
 try:
+    import onnxruntime  # noqa: F401
     import polygraphy  # noqa: F401
 except ModuleNotFoundError as e:
-    raise BackendUnavailable(f"Polygraphy is missing, --locate runs graphs with it: {install_command('debug')}") from e
+    install = install_command("cpu,debug")
+    raise BackendUnavailable(f"{e.name} is missing, --locate runs graphs with it: {install}") from e
 
 from .locate import Departure, locate_in_engine, locate_in_graphs
 
