@@ -35,13 +35,21 @@ FP16_MASK_IOU = 0.99
 ROUND_TRIP_IOU = 0.9998  # the first answers differ already, by rounding
 
 
-def assert_same(predictor: Predictor, reference: Any, images: dict[str, NDArray[np.uint8]]) -> None:
+EVERY_CHOICE = tuple(itertools.product((False, True), repeat=2))  # of multimask_output and hq_token_only
+
+
+def assert_same(
+    predictor: Predictor,
+    reference: Any,
+    images: dict[str, NDArray[np.uint8]],
+    choices: tuple[tuple[bool, bool], ...] = EVERY_CHOICE,
+) -> None:
     sizes = predictor.bundle.manifest.sizes
     low_res = sizes.low_res_size
     for name, image in images.items():
         predictor.set_image(image)
         reference.set_image(image)
-        for kind, multimask, hq_only in itertools.product(ALL_PROMPTS, (False, True), (False, True)):
+        for kind, (multimask, hq_only) in itertools.product(ALL_PROMPTS, choices):
             prompts = prompts_for(image, kind, low_res)
             options = {"multimask_output": multimask, "hq_token_only": hq_only}
             expected = official_predictions(reference, prompts, **options)
@@ -131,7 +139,8 @@ def test_vit_b_with_random_weights(tmp_path: Path) -> None:
     images = {name: image for name, image in photographs().items() if not name.startswith("square")}
     with Predictor(export(tmp_path / "sam_hq_vit_b.pth", tmp_path / "bundle")) as predictor:
         assert predictor.bundle.manifest.variant == "vit_b"
-        assert_same(predictor, import_official().SamPredictor(sam.eval()), images)
+        # The choice among the same masks is the demo sizes' to test; here each side of both is taken once.
+        assert_same(predictor, import_official().SamPredictor(sam.eval()), images, ((False, True), (True, False)))
 
 
 def test_a_missing_reference_fails_the_whole_suite(monkeypatch: pytest.MonkeyPatch) -> None:

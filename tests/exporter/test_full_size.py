@@ -1,4 +1,4 @@
-"""Official sizes export, load and segment: vit_l here, vit_h in benchmarks; and weights beside their graph."""
+"""Official sizes export, segment and build: vit_l here, vit_h in benchmarks; and weights beside their graph."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ import numpy as np
 import pytest
 
 from samhq_runtime import Predictor
+from samhq_runtime.engine import build_engines
+from samhq_runtime.nvidia.profiles import parse_ranges
 from tests.support.bundles import export
 from tests.support.models import seeded_checkpoint
+from tests.support.tensorrt_builder import require_rtx
 
 
 @pytest.mark.slow
 def test_vit_l(tmp_path: Path) -> None:
+    """From checkpoint to engines, in half precision; a `Predictor` draws `preview.png`."""
+    require_rtx()
     checkpoint = seeded_checkpoint("vit_l", tmp_path)
     bundle = export(checkpoint, tmp_path / "bundle", precision="fp16")
     checkpoint.unlink()
     assert bundle.manifest.variant == "vit_l"
-    assert not (tmp_path / "bundle" / "image_encoder.onnx.data").exists()  # float16 weights are below the limit
-    with Predictor(bundle) as predictor:
-        predictor.set_image(np.random.default_rng(0).integers(0, 256, (300, 500, 3), dtype=np.uint8))
-        masks, _, _ = predictor.predict(box=[10, 20, 300, 200])
-    assert masks.shape == (1, 300, 500)
-    assert 0 < masks.mean() < 1
+    assert not (bundle.path / "image_encoder.onnx.data").exists()  # float16 weights are below the limit
+    assert (bundle.path / "preview.png").exists()
+
+    encoder, decoder = build_engines(bundle, target="rtx", ranges={"prompts": parse_ranges("prompts", "1:8:64")})
+    assert encoder.bytes > 550e6  # half of its float32 weights, and some kernels
+    assert (bundle.path / decoder.entry.file).stat().st_size == decoder.bytes
 
 
 def test_weights_over_the_limit_go_beside_the_graph(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+from functools import cache
 from typing import Protocol
 
 from ..contract import GraphSpec
@@ -28,6 +29,7 @@ _open: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
 def follow_forks(session: Forkable) -> None:
     """From now on call `leave` in every child process, before anything else runs there."""
+    _register()
     _open.add(session)
 
 
@@ -62,5 +64,8 @@ def _end_without_destructors() -> None:
         getattr(libc, "__cxa_atexit")(ctypes.cast(libc.fflush, ctypes.c_void_p), None, None)
 
 
-if hasattr(os, "register_at_fork"):  # no system without fork has it
-    os.register_at_fork(after_in_child=_leave_all)
+@cache
+def _register() -> None:
+    """Once, and only where a session was opened: the children of other programs end as they always did."""
+    if hasattr(os, "register_at_fork"):  # no system without fork has it
+        os.register_at_fork(after_in_child=_leave_all)

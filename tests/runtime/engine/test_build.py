@@ -19,8 +19,7 @@ from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine import EngineOptions, build_engines, store
 from samhq_runtime.errors import BackendUnavailable, BundleError, ConfigError, ContractError
 from samhq_runtime.nvidia.profiles import parse_ranges
-from tests.support.bundles import change_manifest, export, rehash
-from tests.support.models import seeded_checkpoint
+from tests.support.bundles import change_manifest, rehash
 from tests.support.tensorrt_builder import child_environment, require_rtx, stand_in_for_tensorrt_11, unharmed
 from tests.support.tensorrt_fakes import SHAPES
 
@@ -255,13 +254,3 @@ def test_fakes_have_the_shape_of_tensorrt_11(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, json.dumps(shapes)]
     run = subprocess.run(command, env=stand_in_for_tensorrt_11(tmp_path), capture_output=True, text=True, check=False)
     assert run.stdout == f"{list(SHAPES)[-1]} [] []\n", run.stdout + run.stderr
-
-
-@pytest.mark.slow
-def test_full_size_in_half_precision(tmp_path: Path) -> None:
-    """vit_b with seeded weights."""
-    require_rtx()
-    bundle = export(seeded_checkpoint("vit_b", tmp_path), tmp_path / "bundle", precision="fp16")
-    encoder, decoder = build_engines(bundle, target="rtx", ranges={"prompts": parse_ranges("prompts", "1:8:64")})
-    assert encoder.bytes > 150e6  # half of its float32 weights, and some kernels
-    assert (bundle.path / decoder.entry.file).stat().st_size == decoder.bytes
