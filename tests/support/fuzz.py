@@ -99,7 +99,7 @@ def odd_json(content: Any, rng: np.random.Generator, *, values: tuple[Any, ...] 
         if not places:
             return content
         holder, key = places[rng.integers(len(places))]
-        value = values[rng.integers(len(values))]
+        value = copy.deepcopy(values[rng.integers(len(values))])  # what follows may change it
         match rng.integers(0, 4):
             case 0:
                 del holder[key]
