@@ -15,7 +15,8 @@ from .images import FittedImage
 from .signature import PromptSet, Segmentation
 
 _MOST_PROMPTS, _MOST_PIXELS = 64, 16_000_000  # of a job that is done in one go
-_PROMPT_S, _PIXEL_S = 0.02, 3e-8  # what a prompt, and a pixel of its mask, put a job back
+_PROMPT_S, _PIXEL_S = 0.02, 3e-8  # what a prompt, and a pixel of its mask, take
+_LARGE_S = 0.5  # what a request takes that others should not wait for
 
 
 @dataclass(eq=False)
@@ -31,20 +32,18 @@ class Job:
     prompts: PromptSet
     deadline: float
     future: Future[Segmentation] = field(default_factory=Future)
-    delay_s: float = 0.0
+    large: bool = False
 
-    def __post_init__(self) -> None:
-        """Its turn comes as much later as it takes longer than a small one, by a guess, so that those do not wait."""
-        self.turn = time.monotonic() + self.delay_s + len(self.prompts) * (_PROMPT_S + _PIXEL_S * self.pixels)
+    @property
+    def cost_s(self) -> float:
+        """A guess: what matters is the proportion between jobs."""
+        return len(self.prompts) * (_PROMPT_S + _PIXEL_S * self.pixels)
 
     def split(self) -> list[Job]:
         """The same prompts as jobs so small that others need not wait for all of them."""
         rows = max(1, min(_MOST_PROMPTS, _MOST_PIXELS // self.pixels))
-        jobs: list[Job] = []
-        for start in range(0, len(self.prompts), rows):
-            delay_s = jobs[-1].turn - time.monotonic() if jobs else 0.0
-            jobs.append(replace(self, prompts=self.prompts[start : start + rows], future=Future(), delay_s=delay_s))
-        return jobs
+        pieces = [self.prompts[start : start + rows] for start in range(0, len(self.prompts), rows)]
+        return [replace(self, prompts=piece, future=Future(), large=self.cost_s > _LARGE_S) for piece in pieces]
 
     @property
     def original_hw(self) -> tuple[int, int]:
@@ -88,9 +87,9 @@ class BatchLimit:
 
 
 class Scheduler:
-    """A queue in order of arrival, but for large jobs, which let later small ones go first, though not for ever.
+    """Two queues in order of arrival: while jobs of large requests and of others wait, each kind gets half of the time.
 
-    A batch is the first job that can start and all others that fit in with it.
+    A batch is the first job that can start and all later ones that fit in with it.
 
     Nobody waits for a batch to fill: jobs that can share a call gather while the workers are busy. An image is encoded
     by one worker at a time; jobs for it wait while others are served. Thread-safe.
@@ -101,6 +100,7 @@ class Scheduler:
         self._cache = cache
         self._jobs: list[Job] = []
         self._encoding: set[bytes] = set()
+        self._spent_s = {False: 0.0, True: 0.0}  # on small jobs and on large ones, since both wait
         self._closed = False
         self._changed = threading.Condition()
 
@@ -119,8 +119,7 @@ class Scheduler:
         with self._changed:
             while True:
                 self._drop(lambda job: job.deadline < time.monotonic() or job.future.cancelled())
-                startable = (job for job in self._jobs if job.key not in self._encoding)
-                first = min(startable, key=lambda job: job.turn, default=None)
+                first = self._first()
                 if first is not None:
                     break
                 if self._closed and not self._jobs:
@@ -128,6 +127,7 @@ class Scheduler:
                 self._changed.wait()
             batch = Batch(self._together(first), self._cache.get(first.key) or first.encoded)
             self._jobs = [job for job in self._jobs if job not in batch.jobs]
+            self._spent_s[first.large] += sum(job.cost_s for job in batch.jobs)
             if batch.encoded is None:
                 self._encoding.add(first.key)
             return batch
@@ -150,6 +150,17 @@ class Scheduler:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def _first(self) -> Job | None:
+        """Whose turn it is, of those that can start."""
+        heads: dict[bool, Job] = {}
+        for job in self._jobs:
+            if job.key not in self._encoding:
+                heads.setdefault(job.large, job)
+        if len(heads) < 2:
+            self._spent_s = dict.fromkeys(self._spent_s, 0.0)
+            return next(iter(heads.values()), None)
+        return heads[self._spent_s[True] < self._spent_s[False]]
 
     def _together(self, first: Job) -> list[Job]:
         jobs: list[Job] = []

@@ -39,7 +39,7 @@ from .worker import Worker
 
 MODEL_VERSION = "1"
 _FITTED_KEPT = 16
-_BATCH_PIXELS = 64 * MEGA  # logits of the original size that one decoder call may make: 256 MB
+_BATCH_PIXELS = 16 * MEGA  # logits of the original size that one decoder call may make: 64 MB, some tenths of a second
 
 
 class Service:

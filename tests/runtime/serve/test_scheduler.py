@@ -46,9 +46,8 @@ def take(queue: Scheduler) -> Batch:
         (["a", ("a", {"points": 1}), "a"], [0, 2]),  # not with another number of points: SAM attends to padding
         (["a", ("a", {"hq_token_only": True})], [0]),
         (["a", ("a", {"multimask_output": False})], [0]),
-        ([("a", {"boxes": 3}), "a", "a"], [1, 0]),  # four prompts at most, and a small job goes first
+        ([("a", {"boxes": 3}), "a", "a"], [0, 1]),  # four prompts at most
         ([("a", {"boxes": 9})], [0]),  # more than fit, so alone: the worker cuts it up
-        ([("a", {"boxes": 9}), "a", ("b", {"boxes": 2})], [1]),  # though not before a small one
         ([("a", {"pixels": 400})] * 3, [0, 1]),  # a thousand pixels of masks
     ],
 )
@@ -59,6 +58,25 @@ def test_what_shares_a_call(asked: list[str | tuple[str, dict[str, Any]]], toget
         queue.submit(one)
     assert take(queue).jobs == [jobs[i] for i in together]
     assert len(queue) == len(jobs) - len(together)
+
+
+def test_large_requests_and_others_take_turns() -> None:
+    """Half of the time each: a large request is done, and small ones wait for a piece of it at most."""
+    queue = scheduler()
+    large = job("large", boxes=12, pixels=8_000_000)
+    pieces = large.split()
+    assert [len(piece.prompts) for piece in pieces] == [2] * 6
+    for one in pieces:
+        queue.submit(one)
+    assert take(queue).jobs == [pieces[0]]  # nobody else waits
+    queue.finish_encoding(Batch(pieces[:1], None), ENCODED)
+    small = [job(f"small{i}", boxes=4, pixels=1_000_000) for i in range(6)]
+    for one in small:
+        queue.submit(one)
+    order = [take(queue).jobs[0] for _ in range(11)]
+    kinds = "".join("L" if one.large else "s" for one in order)
+    assert kinds == "sssLsssLLLL"
+    assert [one for one in order if one.large] == pieces[1:]
 
 
 def test_an_image_is_encoded_by_one_worker_while_others_wait_or_do_something_else() -> None:
