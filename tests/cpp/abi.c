@@ -46,6 +46,8 @@ static void check_open(const char* path) {
     options.providers = NULL;
     options.threads = -1;
     expect(SAMHQ_ERROR_CONFIG, samhq_bundle_open(path, &options, &bundle, &error), &error, "negative threads");
+    options.threads = 100000; /* ONNX Runtime would end the process */
+    expect(SAMHQ_ERROR_CONFIG, samhq_bundle_open(path, &options, &bundle, &error), &error, "too many threads");
     options.threads = 1;
     options.onnxruntime = "/no/such/library.so";
     expect(SAMHQ_ERROR_UNAVAILABLE, samhq_bundle_open(path, &options, &bundle, &error), &error, "no ONNX Runtime");
@@ -133,6 +135,7 @@ static void check_prompts(const samhq_image* image, int64_t side) {
     SPOILED("labels without points", prompts.point_coords = NULL);
     SPOILED("empty set", prompts.points = 0);
     SPOILED("negative count", prompts.points = -2);
+    SPOILED("more points than a set may have", prompts.points = 1025);
     SPOILED("huge count", prompts.points = INT64_MAX);
     SPOILED("huge sets", prompts.point_sets = INT64_MAX);
     SPOILED("many large sets", (prompts.point_sets = 1 << 20, prompts.points = 1 << 20));

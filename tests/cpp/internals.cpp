@@ -5,6 +5,7 @@
 #include <random>
 
 #include "error.hpp"
+#include "external_data.hpp"
 #include "manifest.hpp"
 #include "resize.hpp"
 #include "sha256.hpp"
@@ -75,12 +76,27 @@ int fuzz(const char* path, int rounds) {
     return 0;
 }
 
+// One line a file: what it takes weights from, or that it is refused.
+int external(char** paths, char** end) {
+    for (; paths != end; ++paths) {
+        std::string line;
+        try {
+            for (const std::string& file : samhq_core::external_files(*paths)) line += (line.empty() ? "" : " ") + file;
+        } catch (const samhq_core::Error&) {
+            line = "refused";
+        }
+        std::cout << line << "\n";
+    }
+    return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     const std::string what = argc > 1 ? argv[1] : "";
     if (what == "resize" && argc == 4) return resize(argv[2], argv[3]);
     if (what == "sha256" && argc == 3) return sha256(argv[2]);
+    if (what == "external" && argc >= 2) return external(argv + 2, argv + argc);
     if (what == "fuzz" && argc == 4) return fuzz(argv[2], std::stoi(argv[3]));
     return 2;
 }

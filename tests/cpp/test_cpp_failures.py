@@ -12,6 +12,7 @@ from samhq_runtime.manifest import MANIFEST_NAME
 from tests.support.bundles import change_manifest as change_and_seal
 from tests.support.bundles import rehash
 from tests.support.cpp_programs import run
+from tests.support.disguises import IN_MODEL
 
 
 def change_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
@@ -66,9 +67,12 @@ def cut(part: float) -> Callable[[Path], None]:
     return tamper
 
 
-def no_graph(bundle: Path) -> None:
-    (bundle / "mask_decoder.cpu.onnx").write_bytes(b"no graph")
-    rehash(bundle)
+def graph_of(content: bytes) -> Callable[[Path], None]:
+    def tamper(bundle: Path) -> None:
+        (bundle / "mask_decoder.cpu.onnx").write_bytes(content)
+        rehash(bundle)
+
+    return tamper
 
 
 _DAMAGED = "SAMHQ_ERROR_BUNDLE_DAMAGED"
@@ -133,10 +137,12 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         change_manifest(lambda m: m["graphs"]["mask_decoder"]["inputs"].pop()),
         "SAMHQ_ERROR_CONTRACT",
     ),
-    "cut to nothing": (cut(0), "SAMHQ_ERROR_BACKEND"),
-    "cut in the middle": (cut(0.5), "SAMHQ_ERROR_BACKEND"),
-    "cut at the end": (cut(0.99), "SAMHQ_ERROR_BACKEND"),
-    "no graph": (no_graph, "SAMHQ_ERROR_BACKEND"),
+    "cut to nothing": (cut(0), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "cut in the middle": (cut(0.5), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "cut at the end": (cut(0.99), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "no graph": (graph_of(b"no graph"), "SAMHQ_ERROR_BUNDLE_INVALID"),
+    "an empty graph": (graph_of(b"\x08\x08"), "SAMHQ_ERROR_BACKEND"),
+    "weights from an unlisted file": (graph_of(IN_MODEL["plain"]), "SAMHQ_ERROR_BUNDLE_UNSAFE"),
 }
 
 

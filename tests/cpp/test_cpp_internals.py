@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from samhq_runtime.bundle.external_data import external_files
 from tests.support.cpp_programs import run
+from tests.support.disguises import IN_MODEL
 
 
 def test_sha256(programs: Path, tmp_path: Path) -> None:
@@ -17,6 +19,24 @@ def test_sha256(programs: Path, tmp_path: Path) -> None:
     (tmp_path / "content").write_bytes(content)
     expected = [hashlib.sha256(content[:size]).hexdigest() for size in range(len(content) + 1) for _ in range(2)]
     assert run([programs / "internals", "sha256", tmp_path / "content"]).split() == expected
+
+
+def test_external_files_are_pythons(programs: Path, tmp_path: Path) -> None:
+    """The same found, the same refused."""
+    contents = [*IN_MODEL.values(), b"", b"\xff" * 40, b"\x3a\xff\xff\xff\xff\x0f", b"\x08", b"\x3a\x7f"]
+    contents += [b"\x08" + b"\xff" * 9 + last for last in (b"\x01", b"\x02", b"\x00")]
+    paths = [tmp_path / f"{number}.onnx" for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    found = run([programs / "internals", "external", *paths]).splitlines()
+    assert found == [_external_files(path) for path in paths]
+
+
+def _external_files(path: Path) -> str:
+    try:
+        return " ".join(sorted(external_files(path)))
+    except ValueError:
+        return "refused"
 
 
 def test_resize_is_pillows_to_the_bit(programs: Path, tmp_path: Path) -> None:

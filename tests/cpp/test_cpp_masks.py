@@ -17,6 +17,7 @@ from tests.support.cpp_programs import TESTS, Case, read_results, run, write_cas
 from tests.support.reference import ALL_PROMPTS, photographs, prompts_for
 
 BOOLEANS = (False, True)
+LINES_KB = 2_000_000  # of addresses, for images of two million pixels: what they take grows with their pixels alone
 
 
 def cases_of(bundle: Bundle, images: Sequence[NDArray[np.uint8]]) -> list[Case]:
@@ -126,6 +127,10 @@ def test_the_installed_library(installed: Path, demo_bundle: Bundle, tmp_path: P
     assert_same_as_python(
         demo_bundle, images, cases, predict_in_cpp(tmp_path, demo_bundle, tmp_path / "work", images, cases)
     )
+    lines = [np.zeros((1, 2_000_000, 3), np.uint8), np.zeros((2_000_000, 1, 3), np.uint8)]
+    write_cases(tmp_path / "lines", lines, [Case(number, {"box": [[0, 0, 1, 1]]}) for number in (0, 1)])
+    limited = ["sh", "-c", f'ulimit -v {LINES_KB}; exec "$@"', "sh", tmp_path / "cases"]
+    run([*limited, demo_bundle.path, tmp_path / "lines", tmp_path / "result", "1"])
 
 
 @pytest.mark.parametrize("name", ["plain_bundle", "tiny_bundle", "demo_bundle_fp16"])

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "error.hpp"
+#include "external_data.hpp"
 #include "json.hpp"
 #include "sha256.hpp"
 
@@ -169,11 +170,30 @@ void verify(const fs::path& bundle, const FileEntry& entry) {
     }
 }
 
+bool is_listed(const Manifest& manifest, const fs::path& file) {
+    return std::any_of(manifest.files.begin(), manifest.files.end(),
+                       [&](const FileEntry& entry) { return fs::path(entry.name) == file; });
+}
+
 void require_listed(const Manifest& manifest, const GraphEntry& graph) {
     for (const std::string& file : {graph.file, graph.cpu_file}) {
-        const bool listed = std::any_of(manifest.files.begin(), manifest.files.end(),
-                                        [&](const FileEntry& entry) { return entry.name == file; });
-        if (!listed && !file.empty()) invalid(concat("graph file '", file, "' is not in its list of hashed files"));
+        if (!file.empty() && !is_listed(manifest, file)) {
+            invalid(concat("graph file '", file, "' is not in its list of hashed files"));
+        }
+    }
+}
+
+// Every file that a graph takes weights from lies beside it and was hashed.
+void require_listed_weights(const fs::path& bundle, const Manifest& manifest, const GraphEntry& graph) {
+    for (const std::string& file : {graph.file, graph.cpu_file}) {
+        if (file.empty()) continue;
+        for (const std::string& weights : external_files(bundle / file)) {
+            const bool beside = weights.find_first_of("/\\") == std::string::npos;
+            if (!beside || !is_listed(manifest, fs::path(file).parent_path() / weights)) {
+                throw Error(SAMHQ_ERROR_BUNDLE_UNSAFE, concat(file, ": refused, it takes weights from '", weights,
+                                                              "', which is not a hashed file of this bundle"));
+            }
+        }
     }
 }
 
@@ -217,6 +237,8 @@ Manifest load_manifest(const fs::path& bundle) {
     Manifest manifest = parse_manifest(text);
     require_seal(text);
     for (const FileEntry& entry : manifest.files) verify(bundle, entry);
+    require_listed_weights(bundle, manifest, manifest.image_encoder);
+    require_listed_weights(bundle, manifest, manifest.mask_decoder);
     return manifest;
 }
 

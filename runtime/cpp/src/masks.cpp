@@ -14,6 +14,7 @@ const Rows& rows_of(bool multimask_output, bool hq_token_only) {
     return hq_token_only ? hq_only : multimask_output ? multimask : single;
 }
 constexpr int64_t kFirstMultimask = 1, kMultimasks = 3;
+constexpr int64_t kColumns = 2048;  // of a block: 4 MB for 256 rows of logits
 
 // What F.interpolate(mode="bilinear", align_corners=False) takes for one position of an axis: two neighbours.
 struct Pair {
@@ -56,66 +57,62 @@ std::vector<Choice> choose(const float* iou_predictions, int64_t combinations, b
     return {{combinations == 1 ? 0 : best, kFirstMultimask + best}};
 }
 
-Upscaler::Upscaler(const ModelSizes& sizes, Size original) : low_res_(sizes.low_res_size()) {
+Upscaler::Upscaler(const ModelSizes& sizes, Size original) {
     const Size fitted = fit_longest_side(original, sizes.image_size);
-    rows_ = axis(low_res_, sizes.image_size, fitted.height, original.height);
-    columns_ = axis(low_res_, sizes.image_size, fitted.width, original.width);
+    rows_ = {sizes.low_res_size(), sizes.image_size, fitted.height, original.height};
+    columns_ = {sizes.low_res_size(), sizes.image_size, fitted.width, original.width};
 }
 
-std::vector<Upscaler::Sample> Upscaler::axis(int64_t low_res, int64_t image_size, int64_t crop, int64_t size) {
-    std::vector<Sample> samples;
-    for (int64_t position = 0; position < size; ++position) {
-        const Pair outer = bilinear(position, crop, size);  // in the cropped model frame
-        const Pair left = bilinear(outer.left, low_res, image_size), right = bilinear(outer.right, low_res, image_size);
-        Sample sample{};
-        for (int64_t i = 0; i < 3; ++i) {
-            const int64_t index = left.left + i;  // the model frame is finer: never more than three neighbours
-            sample.weight[i] =
-                outer.left_weight * weight_of(left, index) + outer.right_weight * weight_of(right, index);
-            sample.index[i] = std::min(index, low_res - 1);
-        }
-        samples.push_back(sample);
+Upscaler::Sample Upscaler::Axis::at(int64_t position) const {
+    const Pair outer = bilinear(position, crop, size);  // in the cropped model frame
+    const Pair left = bilinear(outer.left, low_res, image_size), right = bilinear(outer.right, low_res, image_size);
+    Sample sample{};
+    for (int64_t i = 0; i < 3; ++i) {
+        const int64_t index = left.left + i;  // the model frame is finer: never more than three neighbours
+        sample.weight[i] = outer.left_weight * weight_of(left, index) + outer.right_weight * weight_of(right, index);
+        sample.index[i] = std::min(index, low_res - 1);
     }
-    return samples;
+    return sample;
 }
 
-std::vector<double> Upscaler::interpolate_columns(const float* low_res_logits) const {
-    const size_t width = columns_.size();
-    std::vector<double> wide(static_cast<size_t>(low_res_) * width);
-    for (int64_t y = 0; y < low_res_; ++y) {
-        const float* from = low_res_logits + y * low_res_;
-        double* to = wide.data() + static_cast<size_t>(y) * width;
-        for (size_t x = 0; x < width; ++x) {
-            const Sample& s = columns_[x];
-            to[x] = s.weight[0] * from[s.index[0]] + s.weight[1] * from[s.index[1]] + s.weight[2] * from[s.index[2]];
+std::vector<double> Upscaler::interpolate_columns(const float* low_res_logits, int64_t start, int64_t width) const {
+    std::vector<double> wide(static_cast<size_t>(columns_.low_res * width));
+    for (int64_t x = 0; x < width; ++x) {
+        const Sample s = columns_.at(start + x);
+        const float* from = low_res_logits;
+        for (int64_t y = 0; y < columns_.low_res; ++y, from += columns_.low_res) {
+            wide[static_cast<size_t>(y * width + x)] =
+                s.weight[0] * from[s.index[0]] + s.weight[1] * from[s.index[1]] + s.weight[2] * from[s.index[2]];
         }
     }
     return wide;
 }
 
 template <class Store>
-void Upscaler::interpolate_rows(const std::vector<double>& wide, const Store& store) const {
-    const size_t width = columns_.size();
-    size_t at = 0;
-    for (const Sample& s : rows_) {
-        const double* first = wide.data() + static_cast<size_t>(s.index[0]) * width;
-        const double* second = wide.data() + static_cast<size_t>(s.index[1]) * width;
-        const double* third = wide.data() + static_cast<size_t>(s.index[2]) * width;
-        for (size_t x = 0; x < width; ++x) {
-            store(at + x, s.weight[0] * first[x] + s.weight[1] * second[x] + s.weight[2] * third[x]);
+void Upscaler::interpolate(const float* low_res_logits, const Store& store) const {
+    for (int64_t start = 0; start < columns_.size; start += kColumns) {
+        const int64_t width = std::min(kColumns, columns_.size - start);
+        const std::vector<double> wide = interpolate_columns(low_res_logits, start, width);
+        for (int64_t y = 0; y < rows_.size; ++y) {
+            const Sample s = rows_.at(y);
+            const double* first = wide.data() + s.index[0] * width;
+            const double* second = wide.data() + s.index[1] * width;
+            const double* third = wide.data() + s.index[2] * width;
+            const auto at = static_cast<size_t>(y * columns_.size + start);
+            for (int64_t x = 0; x < width; ++x) {
+                store(at + static_cast<size_t>(x),
+                      s.weight[0] * first[x] + s.weight[1] * second[x] + s.weight[2] * third[x]);
+            }
         }
-        at += width;
     }
 }
 
 void Upscaler::logits(const float* low_res_logits, float* out) const {
-    interpolate_rows(interpolate_columns(low_res_logits),
-                     [out](size_t at, double value) { out[at] = static_cast<float>(value); });
+    interpolate(low_res_logits, [out](size_t at, double value) { out[at] = static_cast<float>(value); });
 }
 
 void Upscaler::mask(const float* low_res_logits, double threshold, uint8_t* out) const {
-    interpolate_rows(interpolate_columns(low_res_logits),
-                     [out, threshold](size_t at, double value) { out[at] = value > threshold ? 1 : 0; });
+    interpolate(low_res_logits, [out, threshold](size_t at, double value) { out[at] = value > threshold ? 1 : 0; });
 }
 
 }  // namespace samhq_core

@@ -24,7 +24,7 @@ int64_t masks_per_object(bool multimask_output, int64_t token_masks);
 
 // Low-resolution logits -> the original size, as Sam.postprocess_masks: up to the model frame, padding cropped, to H x
 // W. Both bilinear steps are linear and separable, so each axis is one sum of at most three weighted samples. In
-// float64, so that no order of adding changes a mask.
+// float64, so that no order of adding changes a mask; in blocks of columns, so that wide images take no more memory.
 class Upscaler {
   public:
     Upscaler(const ModelSizes& sizes, Size original);
@@ -37,13 +37,16 @@ class Upscaler {
         int64_t index[3];
         double weight[3];
     };
-    static std::vector<Sample> axis(int64_t low_res, int64_t image_size, int64_t crop, int64_t size);
-    std::vector<double> interpolate_columns(const float* low_res_logits) const;
+    struct Axis {
+        int64_t low_res, image_size, crop, size;
+        Sample at(int64_t position) const;
+    };
+    // (L, width): the columns from `start` on, of all rows.
+    std::vector<double> interpolate_columns(const float* low_res_logits, int64_t start, int64_t width) const;
     template <class Store>
-    void interpolate_rows(const std::vector<double>& wide, const Store& store) const;
+    void interpolate(const float* low_res_logits, const Store& store) const;
 
-    int64_t low_res_;
-    std::vector<Sample> rows_, columns_;
+    Axis rows_, columns_;
 };
 
 }  // namespace samhq_core

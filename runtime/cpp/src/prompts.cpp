@@ -10,6 +10,7 @@ namespace {
 constexpr float kPaddingLabel = -1, kTopLeftLabel = 2, kBottomRightLabel = 3;
 constexpr int64_t kMaxCount = 1 << 20;  // of objects, and of points in a set
 constexpr int64_t kMaxPointsInAll = 1 << 24;
+constexpr int64_t kMaxPoints = 1024;  // of a set: the decoder's attention takes memory that grows with their square
 
 [[noreturn]] void fail(const std::string& message) { throw Error(SAMHQ_ERROR_PROMPT, message); }
 
@@ -28,6 +29,9 @@ void require_points(const samhq_prompts& given) {
     if (given.point_sets == 0) return;
     require_count("points", given.points, given.point_coords);
     if (given.points == 0) fail("points: got 0 in a set, expected at least 1");
+    if (given.points > kMaxPoints) {
+        fail(concat("points: got ", given.points, " in a set, expected at most ", kMaxPoints));
+    }
     if (given.point_sets * given.points > kMaxPointsInAll) fail(concat("points: more than ", kMaxPointsInAll));
     require_finite("point_coords", given.point_coords, given.point_sets * given.points * 2);
     for (int64_t i = 0; i < given.point_sets * given.points; ++i) {

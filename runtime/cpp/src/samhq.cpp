@@ -61,6 +61,7 @@ void require(const void* pointer, const char* name) {
 }
 
 constexpr size_t kMaxStruct = 4096;
+constexpr int32_t kMaxThreads = 1024;  // ONNX Runtime ends the process when it cannot start its threads
 constexpr int32_t kPromptsPerCall =
     8;  // as the Python runtime: results are equal to the bit in groups of the same size
 
@@ -140,6 +141,10 @@ samhq_status samhq_bundle_open(const char* path, const samhq_bundle_options* opt
         config.device_id = given.device_id;
         if (config.threads < 0 || config.device_id < 0 || given.prompts_per_call < 0) {
             throw Error(SAMHQ_ERROR_CONFIG, "threads, device_id and prompts_per_call: expected 0 or more");
+        }
+        if (config.threads > kMaxThreads) {
+            throw Error(SAMHQ_ERROR_CONFIG,
+                        concat("threads: got ", config.threads, ", expected at most ", kMaxThreads));
         }
         const int64_t prompts_per_call = given.prompts_per_call == 0 ? kPromptsPerCall : given.prompts_per_call;
         const char* onnxruntime = given.onnxruntime == nullptr ? "" : given.onnxruntime;
