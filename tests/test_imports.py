@@ -27,7 +27,7 @@ GROUND = {
     "runtime.flags": "",
     "runtime.callbacks": "",
     "runtime.closing": "",
-    "runtime.installing": "",
+    "runtime.installing": "errors",
 }
 # room: rooms it may import besides, all of them in rows above its own. `runtime` and `exporter` are the packages' own
 # `__init__`. The exporter may import the runtime's rooms, never the other way round.

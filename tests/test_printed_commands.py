@@ -22,7 +22,6 @@ from samhq_runtime.commands.options import with_negative_values
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 DEPLOY = [ROOT / "deploy" / "Dockerfile", ROOT / "deploy" / "samhq.service"]
-SOURCES = [*(ROOT / "runtime").rglob("*.py"), *(ROOT / "exporter").rglob("*.py")]
 FOLDERS = ("benchmarks", "deploy", "docs", "exporter", "runtime", "tests")
 SHELLS = ("bash", "sh", "shell", "console")
 PROGRAMS = {"samhq": runtime_parser(), "samhq-export": export_parser()}
@@ -132,14 +131,6 @@ def test_every_install_line_names_extras_that_exist(path: Path) -> None:
     for line in re.findall(r"pip install[^\n`]*", text):
         require_extras(line)
         assert not re.search(r"install ['\"]?samhq", line), line
-
-
-def test_hints_name_extras_that_exist() -> None:
-    named = re.compile(r"""(?:install_command\(|extras=)["']([a-z,-]+)["']""")
-    hints = [hint for path in SOURCES for hint in named.findall(path.read_text(encoding="utf-8"))]
-    assert len(hints) > 8
-    for hint in hints:
-        assert set(hint.split(",")) <= known_extras(), hint
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:

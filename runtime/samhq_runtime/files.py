@@ -20,7 +20,17 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+_KEPT_NAME, _LONGEST_SUFFIX = 32, 16  # characters: a name may have as many bytes as the file system allows
 _PARTIAL = re.compile(r"\..*\.\d+-[0-9a-f]{32}\.partial(\.[^.]*)?")
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path is text; on Linux any bytes may be one."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -29,7 +39,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     The file keeps the suffix, which some libraries choose the format by. Its name is unique, also among the processes
     of other machines that share the folder.
     """
-    partial = path.parent / f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}.partial{path.suffix}"
+    suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
+    partial = path.parent / f".{path.name[:_KEPT_NAME]}.{os.getpid()}-{uuid.uuid4().hex}.partial{suffix}"
     try:
         write(partial)
         partial.replace(path)

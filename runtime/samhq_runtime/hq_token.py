@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import BackendUnavailable, CheckpointError, PromptError, reason_of
+from .errors import CheckpointError, PromptError, reason_of
+from .installing import unavailable
 
 # Ours, and those of official and of Hugging Face state dicts.
 _NAMES = ("hq_token", "mask_decoder.hf_token.weight", "mask_decoder.hq_token.weight")
@@ -63,8 +64,8 @@ def _read_safetensors(path: Path) -> tuple[NDArray[Any], Mapping[str, str]]:
     """The token as it is stored, and the file's metadata."""
     try:
         from safetensors import SafetensorError, deserialize, safe_open
-    except ModuleNotFoundError as e:
-        raise BackendUnavailable("safetensors is missing, HQ tokens are read with it: pip install safetensors") from e
+    except Exception as e:  # a broken native package raises whatever its loader does
+        raise unavailable("safetensors", e, "pip install safetensors", use="HQ tokens are read with it") from e
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}

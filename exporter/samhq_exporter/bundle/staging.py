@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from samhq_runtime.errors import ConfigError, interrupted
+from samhq_runtime.files import is_utf8
 from samhq_runtime.leftovers import abandoned, claimed, new_folder, removable
 from samhq_runtime.manifest import MANIFEST_NAME
 
@@ -25,6 +26,8 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
             the block and after it, because exports take minutes.
     """
     named, output = output, Path(os.path.realpath(output))  # what a link names is replaced, not the link
+    if not is_utf8(output):
+        raise ConfigError(f"{str(output)!r}: no backend opens a path that is not UTF-8; choose another --output")
     recover(output)
     _require_replaceable(named, overwrite=overwrite)
     with ExitStack() as stack:

@@ -33,6 +33,8 @@ def fetch(release: Release) -> Path:
     Raises:
         DownloadError: it cannot be fetched, or is another file than the pinned one; the cache then does not keep it.
     """
+    if constants.HF_HUB_CACHE.startswith("~"):
+        raise DownloadError("no home folder for the cache of downloads; set HF_HOME to a folder that can be written")
     try:
         cached = try_to_load_from_cache(release.repository, release.file, revision=release.revision)
         path = Path(cached) if isinstance(cached, str) else _download(release)

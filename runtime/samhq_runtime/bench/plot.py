@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import BackendUnavailable
 from ..files import write_whole
-from ..installing import install_command
+from ..installing import install_command, unavailable
 from .cases import COLD_START, MEASURES
 
 
@@ -16,8 +15,8 @@ def require_matplotlib() -> None:
     """Raise BackendUnavailable before anything is measured, rather than after."""
     try:
         import matplotlib  # noqa: F401
-    except ModuleNotFoundError as e:
-        raise BackendUnavailable(f"matplotlib is missing: {install_command('plot')}") from e
+    except Exception as e:  # a broken native package raises whatever its loader does
+        raise unavailable("matplotlib", e, install_command("plot")) from e
 
 
 def plot_results(results: Mapping[str, Any], path: Path) -> None:

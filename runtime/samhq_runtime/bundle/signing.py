@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import BackendUnavailable, BundleError, ConfigError
+from ..errors import BundleError, ConfigError
 from ..files import write_whole
-from ..installing import install_command
+from ..installing import install_command, unavailable
 from ..manifest import MANIFEST_NAME
 
 try:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
-except ModuleNotFoundError as e:
-    raise BackendUnavailable(f"cryptography is missing, signatures need it: {install_command('sign')}") from e
+except Exception as e:  # a broken native package raises whatever its loader does
+    raise unavailable("cryptography", e, install_command("sign"), use="signatures need it") from e
 
 SIGNATURE_NAME = f"{MANIFEST_NAME}.sig"
 

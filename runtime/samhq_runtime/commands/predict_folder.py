@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BackendUnavailable, ConfigError, ImageError, interrupted
+from ..errors import ConfigError, ImageError, interrupted
 from ..flags import flag_of
 from ..fleet.jobs import ImageJob, read_jobs
-from ..installing import install_command
+from ..installing import install_command, unavailable
+from ..tables import printable
 
 if TYPE_CHECKING:
     from ..fleet.segmenter import FleetOptions
@@ -73,7 +74,7 @@ def predict_folder(options: argparse.Namespace) -> None:
         for image, error in _results(todo, fleet, address=options.ray, resources=resources):
             if error:
                 failed += 1
-                print(f"{image}: {error}", file=sys.stderr)
+                print(printable(f"{image}: {error}"), file=sys.stderr)
     sweep(fleet.output)  # of workers that died on the way
     print(f"{options.output}: {len(todo) - failed} images segmented, {len(jobs) - len(todo)} were done already")
     if failed:
@@ -101,7 +102,7 @@ def _results(
         try:
             from ..fleet.ray_data import run
         except ModuleNotFoundError as e:
-            raise BackendUnavailable(f"{e.name} is missing, --ray needs it: {install_command('ray')}") from e
+            raise unavailable(e.name or "ray", e, install_command("ray"), use="--ray needs it") from e
         yield from run(jobs, fleet, address=address, **resources)
         return
     from ..fleet.segmenter import Segmenter

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import DatasetError
 from ..file_kinds import kind_of
+from ..frames.image_names import best_folder, image_file, unique_last_parts
 from .dataset import Box, Sample, Skip, Unusable, fingerprint_of, read_sample_image, require_same_size
-from .image_names import best_folder, image_file, unique_last_parts
 from .metrics import Mask
 from .segmentation import decode_segmentation, shown
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..contract import Float64
 from ..errors import ImageError
 from ..frames.image_files import read_image
-from .image_names import is_file
+from ..frames.image_names import is_file
 from .metrics import Mask
 
 Box = Float64

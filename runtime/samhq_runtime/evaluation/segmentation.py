@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendUnavailable
-from ..installing import install_command
+from ..installing import install_command, unavailable
 from ..masks.rle import decode_runs
 from .dataset import Unusable
 from .metrics import Mask
@@ -34,10 +33,8 @@ def _from_polygons(polygons: Sequence[object], image_hw: tuple[int, int]) -> Mas
         _require_polygon(polygon, image_hw)
     try:
         from pycocotools import mask as coco_mask
-    except ModuleNotFoundError as e:
-        raise BackendUnavailable(
-            f"pycocotools is missing, polygons are drawn with it: {install_command('eval')}"
-        ) from e
+    except Exception as e:  # a broken native package raises whatever its loader does
+        raise unavailable("pycocotools", e, install_command("eval"), use="polygons are drawn with it") from e
     parts = coco_mask.frPyObjects(polygons, *image_hw)
     return np.asarray(coco_mask.decode(coco_mask.merge(parts)), dtype=bool)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import SamHqError
 from ..frames.image_files import allow_megapixels, read_image
+from ..frames.image_names import image_file
 from ..predictor import Predictor
 from .jobs import ImageJob
 from .output import write_failure, write_result
@@ -55,7 +56,7 @@ class Segmenter:
     def _run(self, job: ImageJob) -> str:
         options = self._options
         try:
-            self._predictor.set_image(read_image(options.images / job.image))
+            self._predictor.set_image(read_image(image_file(options.images, job.image)))
             masks, iou_predictions, _ = self._predictor.predict_batch(
                 **job.arguments(), multimask_output=options.multimask_output, hq_token_only=options.hq_token_only
             )

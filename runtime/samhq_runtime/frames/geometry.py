@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import Float32
-from ..errors import BackendUnavailable, ImageError
+from ..errors import ImageError
+from ..installing import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,8 +57,8 @@ def fit_image(image: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
     """
     try:
         from PIL import Image
-    except ModuleNotFoundError as e:
-        raise BackendUnavailable("Pillow is missing, images are resized with it: pip install Pillow") from e
+    except Exception as e:  # a broken native package raises whatever its loader does
+        raise unavailable("Pillow", e, "pip install Pillow", use="images are resized with it") from e
     height, width = fit_longest_side((image.shape[0], image.shape[1]), image_size)
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BackendUnavailable, ConfigError, ImageError, SamHqError
+from ..errors import ConfigError, ImageError, SamHqError
 from ..files import write_whole
 from ..flags import flag_of
+from ..installing import unavailable
 from .jpeg import require_scans
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 def _pillow() -> Any:
     try:
         from PIL import Image
-    except ModuleNotFoundError as e:
-        raise BackendUnavailable("Pillow is missing, images are read with it: pip install Pillow") from e
+    except Exception as e:  # a broken native package raises whatever its loader does
+        raise unavailable("Pillow", e, "pip install Pillow", use="images are read with it") from e
     return Image
 
 

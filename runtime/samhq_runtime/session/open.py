@@ -7,19 +7,11 @@ from pathlib import Path
 
 from ..contract import GraphSpec
 from ..errors import BackendUnavailable, ConfigError
+from ..files import is_utf8
 from .protocol import ProviderOptions, Session
 from .providers import OPENVINO
 
 MAX_THREADS = 1024  # backends crash, instead of saying so, when they cannot start their threads
-
-
-def is_utf8(path: Path) -> bool:
-    """Whether a path is text; on Linux any bytes may be one."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def open_session(

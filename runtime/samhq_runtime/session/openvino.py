@@ -14,15 +14,15 @@ import numpy as np
 from ..closing import Closing
 from ..contract import Array, GraphSpec, TensorSpec, require_same_io
 from ..errors import BackendUnavailable, BundleError, ConfigError
-from ..installing import install_command
+from ..installing import install_command, unavailable
 from .forks import follow_forks, left, never_end
 from .protocol import ProviderOptions, Tensor, closed
 from .providers import OPENVINO, require_chosen
 
 try:
     import openvino as ov
-except ModuleNotFoundError as e:
-    raise BackendUnavailable(f"openvino is missing: {install_command('openvino')}") from e
+except Exception as e:  # a broken native package raises whatever its loader does
+    raise unavailable("openvino", e, install_command("openvino")) from e
 
 from .openvino_positions import positions_as_bias  # imports openvino, so after the message above
 

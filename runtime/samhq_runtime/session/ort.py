@@ -15,7 +15,7 @@ import numpy as np
 from ..closing import Closing
 from ..contract import Array, GraphSpec, TensorSpec, require_same_io
 from ..errors import BackendUnavailable, BundleError, reason_of
-from ..installing import install_command
+from ..installing import install_command, unavailable
 from .forks import follow_forks, left, never_end
 from .ort_providers import PROVIDERS, device_id_of, options_of, require_known
 from .protocol import ProviderOptions, Tensor, closed
@@ -23,10 +23,8 @@ from .providers import require_chosen
 
 try:
     import onnxruntime as ort
-except ModuleNotFoundError as e:
-    raise BackendUnavailable(
-        f"onnxruntime is missing: {install_command('cpu')} (or [gpu] for NVIDIA GPUs, not both)"
-    ) from e
+except Exception as e:  # a broken native package raises whatever its loader does
+    raise unavailable("onnxruntime", e, f"{install_command('cpu')} (or [gpu] for NVIDIA GPUs, not both)") from e
 
 _DTYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "int64": "tensor(int64)"}
 

@@ -60,6 +60,14 @@ def cached(tmp_path: Path) -> list[Path]:
     return [path for path in files if path.suffix != ".partial"]
 
 
+def test_a_user_without_a_home(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of `~` when nobody knows the user; no folder of that name is made."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
+    with pytest.raises(DownloadError, match=r"no home folder.*set HF_HOME"):
+        download.fetch(RELEASE)
+    assert not hub.requests
+
+
 def test_downloaded_once(hub: Hub, tmp_path: Path) -> None:
     path = download.fetch(RELEASE)
     assert path.read_bytes() == CONTENT

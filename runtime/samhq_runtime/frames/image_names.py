@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 _SOME = 100  # images that a folder is judged by
 
 
-def image_file(folder: Path, name: str, *, last_part_alone: bool) -> Path:
+def image_file(folder: Path, name: str, *, last_part_alone: bool = False) -> Path:
     """The file of an annotated image: the first that is there, else `folder / name`.
 
     Looked for are the name as it stands; with `/` for a backslash; composed and decomposed Unicode (files of macOS);
