@@ -27,8 +27,8 @@ SHELLS = ("bash", "sh", "shell", "console")
 PROGRAMS = {"samhq": runtime_parser(), "samhq-export": export_parser()}
 # Programs of others, in the blocks of shell: a line that begins with any other word is a mistake or a new row here.
 OTHERS = {
-    "apt-get", "cc", "c++", "cd", "cmake", "curl", "docker", "export", "g++", "grpcurl", "mypy", "openssl",
-    "pkg-config", "pytest", "ruff", ".",
+    "apt-get", "cc", "c++", "cd", "cmake", "curl", "docker", "export", "g++", "grpcurl", "gunicorn", "mypy", "openssl",
+    "pkg-config", "polygraphy", "pytest", "ruff", ".",
 }  # fmt: skip
 # Options in the text that are of other programs.
 FOREIGN = {"--cache-config", "--run-slow", "--fp16", "--sam-from"}
