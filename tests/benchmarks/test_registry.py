@@ -17,7 +17,7 @@ from benchmarks.registry import BENCHMARKS, OVERVIEWS, RESULTS, Benchmark
 from tests.support.required import required
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WRITTEN_ELSEWHERE = {"contract"}  # tests/test_docs.py
+WRITTEN_ELSEWHERE = {"contract", "kinds"}  # tests/test_docs.py, tests/hostile/test_kinds.py
 NEEDS = {"checkpoint_parity": "transformers", "eval_demo": "pycocotools", "ablation": "tqdm", "serve_load": "grpc"}
 
 each_benchmark = pytest.mark.parametrize("benchmark", BENCHMARKS.values(), ids=lambda row: row.name, indirect=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, SamHqError
+from ..errors import ConfigError
 from ..predictor import Predictor
 from .dataset import Dataset, Sample, Skip, Unusable
 from .metrics import boundary_iou, iou
@@ -81,7 +81,7 @@ def measure_image(predictor: Predictor, dataset: Dataset, name: str, setting: Se
             objects += _score(predictor, truths, setting)
     except Unusable as e:
         skipped.append(Skip(name, None, e.reason, e.detail))
-    except (SamHqError, ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, ValueError) as e:
+    except Exception as e:  # whatever one image does, the others are still to be measured
         objects.clear()  # half an image would be another measure
         skipped.append(Skip(name, None, "failed", f"{type(e).__name__}: {e}"))
     return ImageRecord(name, tuple(objects), tuple(skipped))
