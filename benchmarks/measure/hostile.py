@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace, record: Record) -> None:
     record.require_setting({**setting, "kills": options.kills})
     first = options.seed * 1_000_000
     steps: dict[str, Callable[[], dict[str, Any]]] = {
-        "library": lambda: fuzz_library(options.bundle, range(first, first + options.cases // 12)),
+        "library": lambda: fuzz_library(options.bundle, range(first, first + options.cases // 14)),
         "server": lambda: _fuzz_a_server(options.bundle, range(first, first + options.cases // 4)),
         "export": lambda: kill_exports(options.kills, options.seed),
         "folder": lambda: kill_folders(options.bundle, options.kills, options.seed),
@@ -79,7 +79,7 @@ def breaches(content: Mapping[str, Any]) -> list[str]:
 
 
 def fuzz_library(bundle: Path, seeds: range) -> dict[str, Any]:
-    """Six targets a seed."""
+    """Seven targets a seed."""
     with tempfile.TemporaryDirectory() as scratch, Predictor(bundle, threads=1) as predictor:
         predictor.set_image(IMAGE)
         checkpoint = save_checkpoint(tiny_sam(), Path(scratch) / "tiny.pth")

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import _get_all_tensors
 from PIL import Image
@@ -32,6 +33,7 @@ from samhq_runtime.frames.image_files import decode_image
 from samhq_runtime.manifest import Manifest
 from samhq_runtime.manifest.seal import sealed
 from tests.support.bundles import unsealed
+from tests.support.fuzz_weights import write_odd_weights
 from tests.support.serving import IMAGE
 
 ODD: tuple[Any, ...] = (
@@ -122,7 +124,7 @@ def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predi
     files = [_encoded(name) for name in FORMATS]
     manifest = unsealed(bundle.path)
     graphs = [(bundle.path / "mask_decoder.cpu.onnx").read_bytes(), *[_graph_of_external_data()] * 4]
-    weights = checkpoint.read_bytes()
+    weights, state = checkpoint.read_bytes(), torch.load(checkpoint, weights_only=True)
     lines = [{"image": f"{i}.png", "box": [[1, 2, 30, 40]], "point_coords": [[3, 4]]} for i in range(3)]
 
     def image(rng: np.random.Generator) -> object:
@@ -163,6 +165,9 @@ def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predi
         path.write_bytes(damaged(weights, rng))
         return load_checkpoint(path)
 
+    def odd_weights(rng: np.random.Generator) -> object:
+        return load_checkpoint(write_odd_weights(state, scratch, rng))
+
     return {
         "image": image,
         "prompts": prompts,
@@ -170,6 +175,7 @@ def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predi
         "jobs": jobs,
         "external data": external,
         "checkpoint": weights_file,
+        "weights": odd_weights,
     }
 
 

@@ -62,12 +62,12 @@ def _is_safetensors(path: Path, head: bytes) -> bool:
 
 
 def _require_torch_archive(path: Path) -> None:
-    if not is_zipfile(path):
-        raise CheckpointError(
-            f"{path.name}: cut short, an archive of torch.save without its end ({path.stat().st_size} bytes); "
-            "copy or download it again"
-        )
     try:
+        if not is_zipfile(path):
+            raise CheckpointError(
+                f"{path.name}: cut short, an archive of torch.save without its end ({path.stat().st_size} bytes); "
+                "copy or download it again"
+            )
         with ZipFile(path) as archive:
             names = archive.namelist()
     except (BadZipFile, ValueError, NotImplementedError, OSError):

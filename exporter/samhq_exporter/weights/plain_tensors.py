@@ -43,9 +43,9 @@ def require_weights(state: Mapping[str, Tensor], path: Path) -> None:
 
 def require_stored(path: Path) -> None:
     """CheckpointError for an archive that is larger unpacked than it is; `torch.save` compresses nothing."""
-    if not is_zipfile(path):
-        return
     try:
+        if not is_zipfile(path):
+            return
         with ZipFile(path) as archive:
             entries = archive.infolist()
     except (BadZipFile, ValueError, NotImplementedError):

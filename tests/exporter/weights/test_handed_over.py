@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import pathlib
 import types
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,11 @@ def of_training(state: State) -> dict[str, Any]:
         "mean": np.zeros(3, np.float32),
         "args": argparse.Namespace(lr=1e-3, output=pathlib.PurePosixPath("out")),
         "config": types.SimpleNamespace(a=1),
-        "rng": [torch.get_rng_state()],
+        "rng": [torch.get_rng_state(), np.random.default_rng(0).bit_generator.state],
+        "curves": defaultdict(list, {"loss": [0.1]}),
+        "seen": {1, 2},
+        "when": datetime.datetime(2026, 1, 2),
+        "schedule": scheduler,
     }
 
 
@@ -85,12 +90,21 @@ ACCEPTED: dict[str, Callable[[State], object]] = {
     "an OrderedDict": OrderedDict,
     "parameters": lambda s: {key: nn.Parameter(value) for key, value in s.items()},
     "of a training loop": of_training,
+    "in a defaultdict": lambda s: {"state": defaultdict(torch.Tensor, s)},
 }
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_the_weights_are_found(state: State, tmp_path: Path, case: str) -> None:
     torch.save(ACCEPTED[case](state), tmp_path / "m.pth")
+    loaded = to_official_keys(load_checkpoint(tmp_path / "m.pth").sam.state_dict())
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+
+
+def test_the_old_format_of_torch(state: State, tmp_path: Path) -> None:
+    """Which no function lists the names of."""
+    content = {"model": state, "args": argparse.Namespace(lr=1), "iou": np.float64(0.5)}
+    torch.save(content, tmp_path / "m.pth", _use_new_zipfile_serialization=False)
     loaded = to_official_keys(load_checkpoint(tmp_path / "m.pth").sam.state_dict())
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
 
@@ -293,9 +307,19 @@ class Official(nn.Module):
             module.register_parameter(name, nn.Parameter(value))
 
 
+def distributed(model: nn.Module) -> nn.Module:
+    """As `torchrun` of one process wraps it."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        return nn.parallel.DistributedDataParallel(model)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 MODELS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "as it is": lambda m: m,
     "DataParallel": nn.DataParallel,
+    "DistributedDataParallel": distributed,
     "compiled": torch.compile,
     "compiled DataParallel": lambda m: torch.compile(nn.DataParallel(m)),
     "held by another": Holder,

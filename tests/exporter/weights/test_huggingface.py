@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from samhq_exporter.model import Sam
-from samhq_exporter.weights.checkpoint import load_checkpoint
+from samhq_exporter.weights.checkpoint import checkpoint_of_model, load_checkpoint
 from samhq_exporter.weights.huggingface import is_huggingface, read_huggingface, to_official_names, weight_files
 from samhq_runtime import Predictor
+from samhq_runtime.errors import ConfigError
 from samhq_runtime.evaluation.metrics import iou
 from tests.support.bundles import export
 from tests.support.json_files import edit_json
@@ -28,6 +29,12 @@ from tests.support.transformers_reference import TINY, TransformersPredictor, sa
 DEFAULT: dict[str, dict[str, Any]] = {"vision_config": {}, "prompt_encoder_config": {}, "mask_decoder_config": {}}
 VIT_B_OF_256 = DEFAULT | {"vision_config": {"image_size": 256}, "prompt_encoder_config": {"image_size": 256}}
 PROMPTS = 3
+
+
+def test_a_model_in_memory_is_to_be_saved(tiny: nn.Module) -> None:
+    for model in (tiny, nn.DataParallel(tiny)):
+        with pytest.raises(ConfigError, match=r"a transformers SamHQModel; save it with model\.save_pretrained"):
+            checkpoint_of_model(model)
 
 
 def load(path: Path) -> Sam:
