@@ -31,7 +31,7 @@ class ExportConfig:
         keep_fp32: nodes that stay float32 besides those the precision's policy names: operator types, fragments of node
             names that start with `/`, or globs.
         calibration: images and folders of images that activation ranges are measured on; drawn scenes by default.
-        clipping: rule from measured activations to int8 scales.
+        clipping: rule from measured activations to int8 and fp8 scales; `entropy` counts int8 levels.
         image: picture for the parity check and the preview; a drawn scene by default.
         engine: also build TensorRT engines, `tensorrt` for this machine's GPU or `rtx` ahead of time.
         triton: also write a Triton model repository there, with the engines if they are for this machine's GPU.
@@ -62,6 +62,8 @@ class ExportConfig:
         _require_choice("precision", self.precision, PRECISIONS)
         _require_choice("engine", self.engine, tuple(FLAVOURS))
         _require_choice("clipping rule", self.clipping, CLIPPING_RULES)
+        if self.precision == "fp8" and self.clipping == "entropy":
+            raise ConfigError("--clipping entropy: counts int8's even levels; choose mse, percentile or minmax for fp8")
 
     @property
     def output_folder(self) -> Path:

@@ -30,6 +30,7 @@ EXPORT_TOLERANCES = {
     "fp16": Tolerance(relative=5e-2, iou=0.97),
     "bf16": Tolerance(relative=1e-1, iou=0.95),
     "int8": Tolerance(relative=2e-1, iou=0.90),
+    "fp8": Tolerance(relative=2e-1, iou=0.85),
 }
 # Engines against PyTorch and the graphs. Wider: other kernels, other order of sums. A wrong kernel is off by far more.
 ENGINE_TOLERANCES = {
@@ -37,6 +38,7 @@ ENGINE_TOLERANCES = {
     "fp16": Tolerance(relative=1e-1, iou=0.97),
     "bf16": Tolerance(relative=2e-1, iou=0.95),
     "int8": Tolerance(relative=3e-1, iou=0.90),
+    "fp8": Tolerance(relative=3e-1, iou=0.85),
 }
 
 

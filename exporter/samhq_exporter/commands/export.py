@@ -82,10 +82,13 @@ def _add_precision_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=(),
         metavar="PATH",
-        help="images or folders of images to measure activations on (fp16, int8; default: drawn scenes)",
+        help="images or folders of images to measure activations on (fp16, int8, fp8; default: drawn scenes)",
     )
     parser.add_argument(
-        "--clipping", choices=CLIPPING_RULES, default=ExportConfig.clipping, help="rule for int8 activation scales"
+        "--clipping",
+        choices=CLIPPING_RULES,
+        default=ExportConfig.clipping,
+        help="rule for int8 and fp8 scales",
     )
     parser.add_argument(
         "--precision-report", action="store_true", help="print what every node computes in, and its measured range"

@@ -96,6 +96,8 @@ TABLE = {
     "int8": Precision(
         compute="float16", number="int8", quantized={"image_encoder": "/blocks."}, needs_ranges=True, cpu_form=True
     ),
+    # The same products in E4M3, for GPUs that have it (8.9 and newer); CPUs convert it and can check such a graph.
+    "fp8": Precision(compute="float16", number="fp8", quantized={"image_encoder": "/blocks."}, needs_ranges=True),
 }
 PRECISIONS = tuple(TABLE)
 CLIPPING_RULES = ("minmax", "percentile", "mse", "entropy")

@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from ..manifest import EngineEntry, GraphEntry, read_manifest
 from ..nvidia.compatibility import current_platform
 from ..nvidia.flavour import FLAVOURS, Flavour, TensorRT, load_tensorrt
+from ..nvidia.float8 import for_float8
 from ..nvidia.options import EngineOptions
 from ..nvidia.profiles import Profile, Range, profiles_of
 from .builder import ParsedGraph, build_plan, parse_graph
@@ -82,6 +83,8 @@ def build_engines(
     profiles = {name: profiles_of(entry.spec, ranges or {}) for name, entry in entries.items()}
     _require_new(bundle, entries, flavour, overwrite=overwrite)
     tensorrt = load_tensorrt(flavour)
+    if bundle.manifest.precision == "fp8":
+        options = for_float8(tensorrt, options)
     tensorrt.require(options)
     verify = verify and require_checkable(tensorrt, options)
     return _build_all(bundle, tensorrt, entries, profiles, options, progress, notice, verify=verify)

@@ -32,9 +32,10 @@ COMPUTE = {  # of encoder and decoder
     "fp16": ("float16", "float16"),
     "bf16": ("bfloat16", "float32"),
     "int8": ("float16", "float16"),
+    "fp8": ("float16", "float16"),
 }
 OVERFLOWING = 2.0**16  # exact; weights of the demo model stay below 65504, what they compute does not
-GATES = {"fp16": (min, 0.99), "bf16": (min, 0.97), "int8": (mean, 0.97)}
+GATES = {"fp16": (min, 0.99), "bf16": (min, 0.97), "int8": (mean, 0.97), "fp8": (mean, 0.97)}
 
 
 def test_every_precision_has_a_gate() -> None:
@@ -71,8 +72,8 @@ def test_the_manifest_says_what_was_measured(demo: Bundle) -> None:
     encoder = manifest.precision_policy[IMAGE_ENCODER]
     assert encoder["compute"] == TABLE[manifest.precision].compute
     assert bool(encoder["ranges"]) == TABLE[manifest.precision].needs_ranges
-    assert bool(encoder["quantized_layers"]) == (manifest.precision == "int8")
-    if manifest.precision == "int8":
+    assert bool(encoder["quantized_layers"]) == bool(TABLE[manifest.precision].number)
+    if encoder["quantized_layers"]:
         assert encoder["ranges"]["source"] == "drawn scenes"
         assert all("/blocks." in name for name in encoder["quantized_layers"])
 

@@ -54,7 +54,7 @@ def test_fusion_is_one_elementwise_layer(exported: Bundle) -> None:
 
 
 def test_compute_precision(exported: Bundle) -> None:
-    """Only the islands that the manifest names compute in float32; int8 is where it lists layers."""
+    """Only the islands that the manifest names compute in float32; int8 and float8 are where it lists layers."""
     for name in (IMAGE_ENCODER, MASK_DECODER):
         policy, graph = exported.manifest.precision_policy[name], parsed(exported, name)
         nodes = {node.name: node for node in ir.load(exported.path / f"{name}.onnx").graph}
@@ -67,7 +67,7 @@ def test_compute_precision(exported: Bundle) -> None:
                 assert (layer.name, TYPES.get(layer.get_output(0).dtype.name)) == (layer.name, expected)
         quantized = [layer.name for layer in layers_of(graph) if layer.type.name == "QUANTIZE"]
         assert len(quantized) == sum(len(scales) for scales in policy["quantized_layers"].values())
-        assert bool(quantized) == (exported.manifest.precision == "int8" and name == IMAGE_ENCODER)
+        assert bool(quantized) == (exported.manifest.precision in ("int8", "fp8") and name == IMAGE_ENCODER)
 
 
 def test_builds_with_dynamic_profiles(exported: Bundle, tmp_path: Path) -> None:

@@ -10,44 +10,53 @@ from pathlib import Path
 
 import pytest
 
+from samhq_exporter.onnx_files import save_graph
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
+from samhq_runtime.nvidia.options import EngineOptions
 from samhq_runtime.nvidia.plan import ATTENTION, PRODUCT, SOFTMAX, Program
 from samhq_runtime.nvidia.profiles import Range
-from tests.support.seeded_graphs import compiled, spec_of
-from tests.support.tensorrt_builder import require_rtx
+from tests.support.seeded_graphs import compiled, programs_of, spec_of, typed
+from tests.support.tensorrt_builder import parse, require_rtx
 
 MARGIN = 2  # kernels
 LARGEST = 64e6  # bytes of one intermediate
 ONE_PROMPT = {name: (Range(n, n, n),) for name, n in (("prompts", 1), ("points", 2), ("combinations", 1))}
 ATTENTIONS = {"demo": 5, "vit_tiny": 10, "vit_b": 12}  # of an encoder, all of them fused
+QUANTIZED = {"demo": 20, "vit_tiny": 40, "vit_b": 48}  # products of an int8 or fp8 encoder
 
 ENCODER = {  # kernels, products of float32 operands (stated islands: neck and HQ features of bf16)
     ("demo", "fp32"): (85, 45),
     ("demo", "fp16"): (74, 0),
     ("demo", "bf16"): (77, 5),
     ("demo", "int8"): (80, 0),
+    ("demo", "fp8"): (80, 0),
     ("vit_tiny", "fp32"): (190, 65),
     ("vit_tiny", "fp16"): (145, 0),
     ("vit_tiny", "bf16"): (146, 5),
     ("vit_tiny", "int8"): (155, 0),
+    ("vit_tiny", "fp8"): (155, 0),
     ("vit_b", "fp32"): (199, 101),
     ("vit_b", "fp16"): (175, 0),
     ("vit_b", "bf16"): (177, 5),
     ("vit_b", "int8"): (188, 0),
+    ("vit_b", "fp8"): (188, 0),
 }
 DECODER = {  # kernels with one prompt, and with the default profile; products of float32 operands in the two
     ("demo", "fp32"): (91, 101, 34, 44),
     ("demo", "fp16"): (95, 107, 7, 11),
     ("demo", "bf16"): (91, 101, 34, 44),
     ("demo", "int8"): (95, 107, 7, 11),
+    ("demo", "fp8"): (95, 107, 7, 11),
     ("vit_tiny", "fp32"): (92, 103, 36, 44),
     ("vit_tiny", "fp16"): (89, 96, 7, 11),
     ("vit_tiny", "bf16"): (92, 103, 36, 44),
     ("vit_tiny", "int8"): (89, 96, 7, 11),
+    ("vit_tiny", "fp8"): (89, 96, 7, 11),
     ("vit_b", "fp32"): (92, 103, 36, 44),
     ("vit_b", "fp16"): (89, 96, 7, 11),
     ("vit_b", "bf16"): (92, 103, 36, 44),
     ("vit_b", "int8"): (89, 96, 7, 11),
+    ("vit_b", "fp8"): (89, 96, 7, 11),
 }
 
 
@@ -67,8 +76,10 @@ def test_encoder(size: str, precision: str, kernels: int, single: int, tmp_path:
     assert kernels - MARGIN <= len(program.kernels) <= kernels + MARGIN
     assert len(program.products("float32")) == single
     assert largest(program) <= LARGEST or precision == "fp32"
-    if precision == "int8":
-        assert {tensor.dtype for kernel in program.products("int8") for tensor in kernel.writes.values()} <= {"float16"}
+    if number := {"int8": "int8", "fp8": "float8"}.get(precision):
+        products = program.products(number)
+        assert len(products) == QUANTIZED[size]
+        assert {tensor.dtype for kernel in products for tensor in kernel.writes.values()} <= {"float16"}
 
 
 @pytest.mark.parametrize(("size", "precision", "one", "dynamic", "single", "single_dynamic"), rows(DECODER))
@@ -97,6 +108,18 @@ def inputs_of_attention(program: Program) -> set[str]:
 
 def largest(program: Program) -> int:
     return max(tensor.nbytes for kernel in program.kernels for tensor in kernel.writes.values())
+
+
+def test_float8_on_blackwell(tmp_path: Path) -> None:
+    """Asked for by name; the default is 8.9."""
+    require_rtx()
+    spec = spec_of("demo", IMAGE_ENCODER, "fp8")
+    save_graph(typed("demo", IMAGE_ENCODER, "fp8").model, tmp_path / "graph.onnx")
+    options = EngineOptions(compute_capabilities=("12.0",))
+    (program,) = programs_of(parse(tmp_path, "graph.onnx", spec), spec, None, options)
+    assert program.capabilities == ("12.0",)
+    assert len(program.products("float8")) == QUANTIZED["demo"]
+    assert (program.count(ATTENTION), program.count(SOFTMAX)) == (ATTENTIONS["demo"], 0)
 
 
 def test_attention_of_the_model_is_not_fused_without_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

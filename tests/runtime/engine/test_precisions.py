@@ -74,9 +74,9 @@ def check_types(parsed: ParsedGraph, model: ir.Model, policy: PrecisionPolicy) -
 # Layers that compute in float32 where the rest is half precision, LayerNorms apart: a wider island fails here.
 DECODER = {"ACTIVATION": 4, "CONVOLUTION": 4, "ELEMENTWISE": 23, "MATRIX_MULTIPLY": 14, "SOFTMAX": 7, "UNARY": 2}
 SINGLE = {
-    **{("demo", precision): {"SOFTMAX": 5} for precision in ("fp16", "int8")},
-    **{("vit_tiny", precision): {"SOFTMAX": 10} for precision in ("fp16", "int8")},
-    **{("vit_b", precision): {"SOFTMAX": 12} for precision in ("fp16", "int8")},
+    **{("demo", precision): {"SOFTMAX": 5} for precision in ("fp16", "int8", "fp8")},
+    **{("vit_tiny", precision): {"SOFTMAX": 10} for precision in ("fp16", "int8", "fp8")},
+    **{("vit_b", precision): {"SOFTMAX": 12} for precision in ("fp16", "int8", "fp8")},
     ("demo", "bf16"): {"ACTIVATION": 2, "CONVOLUTION": 2, "ELEMENTWISE": 36, "MATRIX_MULTIPLY": 5, "SOFTMAX": 5},
     ("vit_tiny", "bf16"): {"ACTIVATION": 3, "CONVOLUTION": 3, "ELEMENTWISE": 77, "MATRIX_MULTIPLY": 5, "SOFTMAX": 10},
     ("vit_b", "bf16"): {"ACTIVATION": 2, "CONVOLUTION": 2, "ELEMENTWISE": 78, "MATRIX_MULTIPLY": 5, "SOFTMAX": 12},
@@ -88,8 +88,9 @@ def check_counts(parsed: ParsedGraph, size: str, graph: str, fusion: str, precis
     counts = count_layers(parsed)
     half = LAYER_TYPE[policy_of(precision, graph, token_fusion=fusion).compute]
     dtypes = {dtype for dtype in TYPES if computing(parsed, dtype)}
-    quantized = (counts["QUANTIZE", "INT8"], counts["DEQUANTIZE", half])
-    assert quantized == (QUANTIZED[size] if (precision, graph) == ("int8", IMAGE_ENCODER) else (0, 0))
+    number = {"int8": "INT8", "fp8": "FP8"}.get(precision, "")
+    quantized = (counts["QUANTIZE", number], counts["DEQUANTIZE", half])
+    assert quantized == (QUANTIZED[size] if number and graph == IMAGE_ENCODER else (0, 0))
     assert dtypes == {"FLOAT", half}
     if half == "FLOAT":
         return
