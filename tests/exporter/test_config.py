@@ -21,12 +21,6 @@ from samhq_runtime.errors import ConfigError
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_entropy_is_for_int8() -> None:
-    assert ExportConfig(precision="int8", clipping="entropy").clipping == "entropy"
-    with pytest.raises(ConfigError, match="--clipping entropy: counts int8's even levels"):
-        ExportConfig(precision="fp8", clipping="entropy")
-
-
 def test_validated_at_birth(option: dict[str, str], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         ExportConfig(**option)  # type: ignore[arg-type]
@@ -42,3 +36,9 @@ def test_validated_at_birth(option: dict[str, str], complaint: str) -> None:
 )
 def test_output_folder(config: ExportConfig, folder: str) -> None:
     assert config.output_folder == Path(folder)
+
+
+def test_entropy_is_for_int8() -> None:
+    assert ExportConfig(precision="int8", clipping="entropy").clipping == "entropy"
+    with pytest.raises(ConfigError, match="--clipping entropy: counts int8's even levels"):
+        ExportConfig(precision="fp8", clipping="entropy")
