@@ -27,7 +27,17 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"\x7fELF", "a Linux program or library"),
 )
+LINE_ENDINGS = (
+    "git changed them: switch that off (`git config core.autocrlf false`, `* -text` in .gitattributes) and check it "
+    "out again"
+)
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
+
+
+def stand_in_of(path: Path) -> str | None:
+    """What stands in the place of the file itself, and what to do: a pointer, a page, an archive, nothing."""
+    kind = kind_of(path)
+    return kind if kind is not None and ";" in kind else None
 
 
 def kind_of(path: Path) -> str | None:

@@ -108,6 +108,7 @@ class Predictor(Closing):
 
     def encode_fitted(self, fitted: NDArray[Any], original_hw: tuple[int, int]) -> EncodedImage:
         """Encode an image of size `original_hw` that `fit_image` has resized, in another process say."""
+        self.bundle.require_unchanged()
         manifest = self.bundle.manifest
         input_image = normalise(fitted, self._sizes.image_size, manifest.pixel_mean, manifest.pixel_std)
         return EncodedImage(self._encoder.keep({"input_image": input_image}), original_hw)
@@ -190,6 +191,7 @@ class Predictor(Closing):
     ) -> tuple[Array, Float32, Float32]:
         """As `predict`; results are (B,1,H,W), (B,1), (B,1,L,L) for one object too."""
         image = self._image_of_call(image)
+        self.bundle.require_unchanged()
         prompts = encode_prompts(
             point_coords=point_coords,
             point_labels=point_labels,

@@ -27,11 +27,13 @@ from PIL import Image
 from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.bundle.external_data import external_files
+from samhq_runtime.commands.inspect import describe
 from samhq_runtime.errors import SamHqError
 from samhq_runtime.fleet.jobs import read_jobs
 from samhq_runtime.frames.image_files import decode_image
-from samhq_runtime.manifest import Manifest
+from samhq_runtime.manifest import Manifest, printable
 from samhq_runtime.manifest.seal import sealed
+from samhq_runtime.nvidia.rebuild import rebuild_command
 from tests.support.bundles import unsealed
 from tests.support.fuzz_weights import write_odd_weights
 from tests.support.serving import IMAGE
@@ -41,6 +43,12 @@ ODD: tuple[Any, ...] = (
     float("inf"), "", "a", "\0", "\ud800", "../x", "/etc/passwd", "x" * 5000, [], {}, [[]], [1, [2]], {"a": {}},
 )  # fmt: skip
 PYTHON_ONLY: tuple[Any, ...] = (Fraction(1, 3), 1j, np.datetime64("2020-01-01"), b"x", object(), np.float64("nan"))
+ENGINE: dict[str, Any] = {
+    "graph": "mask_decoder", "file": "mask_decoder.engine", "graph_sha256": "0" * 64, "flavour": "tensorrt",
+    "version": "10.3.0", "gpu": "NVIDIA A", "compute_capability": "8.9", "fixed_inputs": ["hq_token"],
+    "flags": {"refittable": "hq_token", "compute_capabilities": ["8.9"]}, "platform": "linux-x86_64",
+    "profiles": [{"point_coords": {"min": [1, 1, 2], "opt": [1, 2, 2], "max": [8, 16, 2]}}], "parity": {"gpu": "A"},
+}  # fmt: skip
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 
@@ -122,7 +130,7 @@ def _places(content: Any) -> Any:
 def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predictor) -> dict[str, Target]:
     """What takes input from elsewhere in this process; files go to `scratch`. `predictor` has an image set."""
     files = [_encoded(name) for name in FORMATS]
-    manifest = unsealed(bundle.path)
+    manifest = {**unsealed(bundle.path), "engines": {"mask_decoder.tensorrt": ENGINE}}
     graphs = [(bundle.path / "mask_decoder.cpu.onnx").read_bytes(), *[_graph_of_external_data()] * 4]
     weights, state = checkpoint.read_bytes(), torch.load(checkpoint, weights_only=True)
     lines = [{"image": f"{i}.png", "box": [[1, 2, 30, 40]], "point_coords": [[3, 4]]} for i in range(3)]
@@ -142,7 +150,12 @@ def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predi
         return masks
 
     def manifest_text(rng: np.random.Generator) -> object:
-        return Manifest.from_json(sealed(odd_json(manifest, rng)))
+        read = Manifest.from_json(sealed(odd_json(manifest, rng)))
+        text = describe(Bundle(bundle.path, read))
+        assert printable(text.replace("\n", "")) == text.replace("\n", "")
+        for entry in read.engines.values():
+            rebuild_command(bundle.path, read.graphs[entry.graph].spec, entry)
+        return read
 
     def jobs(rng: np.random.Generator) -> object:
         path = scratch / "prompts.jsonl"

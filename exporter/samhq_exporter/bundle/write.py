@@ -15,7 +15,7 @@ from samhq_runtime import __version__
 from samhq_runtime.bundle import NOT_ON_CPU, Bundle
 from samhq_runtime.bundle.files import file_entries
 from samhq_runtime.contract import ModelSizes, image_encoder_spec, mask_decoder_spec
-from samhq_runtime.manifest import GraphEntry, Manifest, write_manifest
+from samhq_runtime.manifest import GraphEntry, Manifest, printable, write_manifest
 
 from ..architecture import PIXEL_MEAN, PIXEL_STD
 from ..onnx_files import save_graph
@@ -86,7 +86,7 @@ def _origin(checkpoint: Checkpoint) -> dict[str, str]:
         origin |= {"base_file": checkpoint.base.name, "base_sha256": checkpoint.base.sha256}
     if checkpoint.hq_token:
         origin |= {"hq_token_file": checkpoint.hq_token.name, "hq_token_sha256": checkpoint.hq_token.sha256}
-    return origin
+    return {name: printable(value) for name, value in origin.items()}  # a file may be called anything
 
 
 def _tools() -> dict[str, str]:

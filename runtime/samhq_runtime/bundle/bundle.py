@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +13,40 @@ from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..errors import BackendUnavailable, BundleError, ConfigError
 from ..manifest import EngineEntry, Manifest, read_manifest
 from ..session import ProviderOptions, Session, open_session
-from ..session.providers import ENGINE_PROVIDERS, require_chosen, run_engines
-from .files import verify_files
+from ..session.providers import ENGINE_PROVIDERS, OPENVINO, require_chosen, run_engines
+from .copies import copy_of, links_out
+from .files import Stamp, stamp_of, stamps_of, verify_files
 
 NOT_ON_CPU = frozenset({"bf16"})  # precisions whose graphs need a GPU: ONNX Runtime's CPU provider lacks the kernels
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Two graphs and their manifest, every file hashed against it."""
+    """Two graphs and their manifest, every file hashed against it.
+
+    `private` and `verify_key` are as `load_bundle` takes them; `stamps` are of its files before they
+    were hashed.
+    """
 
     path: Path
     manifest: Manifest
+    private: bool = False
+    verify_key: Path | None = None
+    stamps: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its path; read and verified again where it is opened."""
-        return load_bundle, (self.path.absolute(),)
+        """Pickled as its path and options; read and verified again where it is opened."""
+        key = self.verify_key and self.verify_key.absolute()
+        return partial(load_bundle, private=self.private, verify_key=key), (self.path.absolute(),)
+
+    def require_unchanged(self) -> None:
+        """BundleError if a file was replaced or written to since it was hashed; one that is gone is still mapped."""
+        for path, stamp in () if self.private else self.stamps.items():
+            if stamp_of(path) not in (stamp, None):
+                raise BundleError(
+                    f"{path.name}: changed since it was loaded, and sessions read it in place; load the bundle again, "
+                    "and replace bundles whole: write a new folder, rename it, restart"
+                )
 
     def open(
         self,
@@ -53,13 +73,17 @@ class Bundle:
                     f"{self.path}: {self.manifest.precision} graphs cannot run on the CPU, ONNX Runtime has no kernels "
                     f"for them; build engines (samhq engine {self.path}), or export with --precision fp32 or int8"
                 )
-            return open_session(
-                self.path / (entry.cpu_file if entry.cpu_file and tuple(providers) == ("cpu",) else entry.file),
-                entry.spec,
-                providers=providers,
-                threads=threads,
-                provider_options=provider_options,
-            )
+            file = entry.cpu_file if entry.cpu_file and tuple(providers) == ("cpu",) else entry.file
+            openvino = any(name.startswith(OPENVINO) for name in providers)
+            copied = self.private or (openvino and links_out(self.path))
+            with copy_of(self.path, file, self.manifest) if copied else nullcontext(self.path) as folder:
+                return open_session(
+                    folder / file,
+                    entry.spec,
+                    providers=providers,
+                    threads=threads,
+                    provider_options=provider_options,
+                )
         engine = self.engine(graph, providers)
         from ..session.trt import RunOptions, TrtSession
 
@@ -100,13 +124,16 @@ class Bundle:
         return found[0]
 
 
-def load_bundle(path: str | Path, *, verify_key: str | Path | None = None) -> Bundle:
+def load_bundle(path: str | Path, *, verify_key: str | Path | None = None, private: bool = False) -> Bundle:
     """Read and verify a bundle.
 
     Args:
         path: its folder.
         verify_key: a PEM file with an Ed25519 public key; the bundle must be signed with its private half. Without it
             the hashes say that the bundle is whole, not who made it.
+        private: sessions open a copy of their files, made and hashed for them in the folder for temporary files and
+            removed once open, so that nothing that happens to the bundle reaches them. Backends map weights into
+            memory: written to in place, a file changes under a session, and cut short it ends the process.
 
     Raises:
         BundleError: not a bundle, of another schema, a file missing, damaged, or outside the folder; not signed so.
@@ -120,5 +147,6 @@ def load_bundle(path: str | Path, *, verify_key: str | Path | None = None) -> Bu
 
         require_signature(folder, Path(verify_key))
     manifest = read_manifest(folder)
+    stamps = stamps_of(folder, manifest)
     verify_files(folder, manifest)
-    return Bundle(folder, manifest)
+    return Bundle(folder, manifest, private, None if verify_key is None else Path(verify_key), stamps)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..errors import BundleError
 from ..files import sha256_of
 from ..manifest import MANIFEST_NAME, FileEntry, Manifest
 from ..nvidia.rebuild import rebuild_command
+from .damage import absence_of, damage_of
 from .external_data import external_files
+
+Stamp = tuple[int, int, int]
 
 
 def verify_files(bundle: Path, manifest: Manifest) -> None:
@@ -22,10 +25,13 @@ def verify_files(bundle: Path, manifest: Manifest) -> None:
         path = _inside(bundle, name)
         if not path.is_file():
             cure = _rebuild(bundle, manifest, name) or "copy the bundle again or export it again"
-            raise BundleError(f"{bundle}: {name} is missing; {cure}")
-        if path.stat().st_size != expected.bytes or sha256_of(path) != expected.sha256:
-            cure = _rebuild(bundle, manifest, name) or "copy it again"
-            raise BundleError(f"{path}: damaged or changed (its SHA-256 is not the manifest's); {cure}")
+            raise BundleError(f"{bundle}: {name} is missing{absence_of(path)}; {cure}")
+        try:
+            if path.stat().st_size != expected.bytes or sha256_of(path) != expected.sha256:
+                damage, cure = damage_of(path, expected)
+                raise BundleError(f"{path}: {damage}; {_rebuild(bundle, manifest, name) or cure}")
+        except OSError as e:
+            raise BundleError(f"{path}: cannot be read ({e.strerror or e})") from e
     for kind, file in listed:
         if kind == "graph":
             _require_listed_weights(bundle, file, manifest)
@@ -41,7 +47,7 @@ def _require_listed_weights(bundle: Path, graph: str, manifest: Manifest) -> Non
         ) from e
     for file in sorted(files):
         beside = (PurePosixPath(graph).parent / file).as_posix()
-        if {"/", "\\"} & set(file) or beside not in manifest.files:  # those are inside, and no links out
+        if {"/", "\\"} & set(file) or beside not in manifest.files:  # those are inside, and hashed
             raise BundleError(
                 f"{bundle / graph}: refused, it takes weights from {file!r}, which is not a hashed file of this bundle"
             )
@@ -62,9 +68,41 @@ def file_entries(folder: Path) -> dict[str, FileEntry]:
 
 
 def _inside(bundle: Path, name: str) -> Path:
-    """`bundle / name`, refused if it leads out of the bundle, through `..`, an absolute path or a link."""
+    """`bundle / name`, refused if the name leads out of the bundle.
+
+    The file itself may be a link to elsewhere, as caches and stores of large files make them: what is loaded is what
+    was hashed. A folder may not, for then the name says nothing of where the file lies.
+    """
     relative = PurePosixPath(name)
     path = bundle / relative
-    if relative.is_absolute() or ".." in relative.parts or not path.resolve().is_relative_to(bundle.resolve()):
+    if relative.is_absolute() or ".." in relative.parts or PureWindowsPath(name).drive:
         raise BundleError(f"{MANIFEST_NAME}: refused, {name!r} lies outside the bundle")
+    if not _resolved(path.parent).is_relative_to(_resolved(bundle)):
+        raise BundleError(
+            f"{MANIFEST_NAME}: refused, {name!r} lies outside the bundle, in a folder that is a link; link the files "
+            "instead, or copy the bundle with `cp -rL`"
+        )
     return path
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as e:  # links in a circle
+        raise BundleError(f"{path}: links that lead nowhere ({e}); copy the bundle again") from e
+
+
+def stamps_of(bundle: Path, manifest: Manifest) -> dict[Path, Stamp]:
+    """The files that sessions read while they run, by absolute path; engines are read once, and may be built again."""
+    engines = {entry.file for entry in manifest.engines.values()}
+    files = [_inside(bundle, name).absolute() for name in manifest.files if name not in engines]
+    return {path: stamp for path in files if (stamp := stamp_of(path)) is not None}
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Inode, size and time of the last change; None if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

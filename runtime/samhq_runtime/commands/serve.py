@@ -58,6 +58,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     serve.add_argument("--protocol", choices=("v2",), default="v2", help="the Open Inference Protocol (default: v2)")
     serve.add_argument("--providers", type=provider_names, default=("cpu",), help=f"{PROVIDERS_HELP} (default: cpu)")
     serve.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
+    serve.add_argument(
+        "--private", action="store_true", help="open copies of the bundle's files, which nobody else can change"
+    )
     for name, text in _REPEATED.items():
         metavar = name.split("_")[1].upper()
         serve.add_argument(flag_of(name), action="append", default=[], metavar=metavar, help=text)

@@ -3,6 +3,7 @@
 In: the text of a manifest. Out: a checked `Manifest`. Imports the contract, files and errors.
 """
 
+from .checks import printable
 from .entries import EngineEntry, FileEntry, GraphEntry
 from .manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, read_manifest, write_manifest
 
@@ -13,6 +14,7 @@ __all__ = [
     "FileEntry",
     "GraphEntry",
     "Manifest",
+    "printable",
     "read_manifest",
     "write_manifest",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,24 +18,15 @@ from ..contract import (
     mask_decoder_spec,
 )
 from ..errors import BundleError
+from ..file_kinds import stand_in_of
 from ..files import write_text
+from .checks import require_content, require_plain, require_profiles, unique_names
 from .entries import EngineEntry, FileEntry, GraphEntry
 from .seal import require_seal, sealed
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 1
-
-_TYPES = {
-    "variant": str,
-    "precision": str,
-    "token_fusion": str,
-    "opset": int,
-    "precision_policy": dict,
-    "checkpoint": dict,
-    "tools": dict,
-    "parity": dict,
-}
-_VALUE_TYPES = {"precision_policy": dict, "checkpoint": str, "tools": str}
+_MAX_BYTES = 4 << 20  # as in C++
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +61,22 @@ class Manifest:
     def from_json(cls, text: str) -> Manifest:
         """Parse and validate; BundleError names the first thing that is wrong."""
         try:
-            content = json.loads(text)
+            content = json.loads(text, object_pairs_hook=unique_names)
+            require_plain(content)
             _require_schema(content.pop("schema_version"))
             require_seal(text)
             del content["manifest_sha256"]
-            _require_types(content)
+            require_content(content)
             content["sizes"] = ModelSizes(**{"token_masks": NUM_TOKEN_MASKS, **content["sizes"]})
             for name in ("pixel_mean", "pixel_std"):
-                content[name] = _triple(name, content[name])
-            content["mask_threshold"] = _finite("mask_threshold", content["mask_threshold"])
+                content[name] = tuple(map(float, content[name]))
+            content["mask_threshold"] = float(content["mask_threshold"])
             content["graphs"] = {name: _graph_entry(name, entry) for name, entry in content["graphs"].items()}
             content["files"] = {name: FileEntry(**entry) for name, entry in content["files"].items()}
             engines = content.pop("engines", {})
-            content["engines"] = {name: _engine_entry(entry, content["graphs"]) for name, entry in engines.items()}
+            content["engines"] = {
+                name: _engine_entry(name, entry, content["graphs"]) for name, entry in engines.items()
+            }
             manifest = cls(**content)
             manifest._require_contract()
         except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as e:
@@ -92,8 +85,6 @@ class Manifest:
 
     def _require_contract(self) -> None:
         """The recorded inputs and outputs must be the ones this version of the runtime feeds and reads."""
-        if 0 in self.pixel_std:
-            raise ValueError("pixel_std has a 0")
         if (self.token_fusion == NO_FUSION) is self.sizes.has_hq:
             raise ValueError(f"token fusion {self.token_fusion} with {self.sizes.token_masks} token masks")
         for make_spec in (image_encoder_spec, mask_decoder_spec):
@@ -111,7 +102,12 @@ def read_manifest(bundle: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(f"{bundle}: not a bundle, {MANIFEST_NAME} is missing; make one with `samhq-export`")
     try:
-        return Manifest.from_json(path.read_bytes().decode("utf-8"))
+        if path.stat().st_size > _MAX_BYTES:
+            raise BundleError(f"{path}: {path.stat().st_size} bytes are too many for a manifest")
+        data = path.read_bytes()
+        if (stand_in := stand_in_of(path)) is not None:
+            raise BundleError(f"{path}: {stand_in}")
+        return Manifest.from_json(data.decode("utf-8"))
     except (OSError, UnicodeDecodeError) as e:
         raise BundleError(f"{path}: cannot be read ({e})") from e
 
@@ -139,23 +135,6 @@ def _graph_json(entry: GraphEntry) -> dict[str, Any]:
     }
 
 
-def _require_types(content: Mapping[str, Any]) -> None:
-    """What is read as it stands: the rest is converted, or compared with what it must be."""
-    for name, expected in _TYPES.items():
-        if type(content[name]) is not expected:
-            raise TypeError(f"{name}: got {content[name]!r}, expected {expected.__name__}")
-    for name, expected in _VALUE_TYPES.items():
-        for key, value in content[name].items():
-            if type(value) is not expected:
-                raise TypeError(f"{name}, {key}: got {value!r}, expected {expected.__name__}")
-
-
-def _finite(name: str, value: object) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
-        raise TypeError(f"{name}: got {value!r}, expected a number")
-    return float(value)  # type: ignore[arg-type]
-
-
 def _io_json(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
     return [asdict(spec) for spec in specs]
 
@@ -165,18 +144,14 @@ def _graph_entry(name: str, entry: Mapping[str, Any]) -> GraphEntry:
     return GraphEntry(entry["file"], spec, entry.get("cpu_file"))
 
 
-def _engine_entry(content: Mapping[str, Any], graphs: Mapping[str, GraphEntry]) -> EngineEntry:
+def _engine_entry(name: str, content: Mapping[str, Any], graphs: Mapping[str, GraphEntry]) -> EngineEntry:
     entry = EngineEntry(**content)
-    if not isinstance(entry.file, str) or entry.graph not in graphs:
+    if entry.graph not in graphs:
         raise ValueError(f"engine {entry.file!r} of {entry.graph!r}")
+    require_profiles(name, entry.profiles, graphs[entry.graph].spec)
     return entry
 
 
 def _io(items: list[dict[str, Any]]) -> Iterator[TensorSpec]:
     for item in items:
         yield TensorSpec(item["name"], item["dtype"], tuple(item["shape"]), item["optional"])
-
-
-def _triple(name: str, values: list[object]) -> tuple[float, float, float]:
-    red, green, blue = (_finite(name, value) for value in values)
-    return red, green, blue

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import BundleError
+from ..file_kinds import LINE_ENDINGS
 
 _SEAL = ',\n  "manifest_sha256": "'  # the last key of the text, and the hash of all that stands before it
 _SEAL_END = '"\n}\n'
@@ -21,12 +22,18 @@ def sealed(content: Mapping[str, Any]) -> str:
 
 def require_seal(text: str) -> None:
     """BundleError unless the text ends with the hash of what stands before it."""
-    before, _, after = text.rpartition(_SEAL)
-    if after != _seal_of(before) + _SEAL_END:
+    if not _is_sealed(text):
+        if "\r\n" in text and _is_sealed(text.replace("\r\n", "\n")):
+            raise BundleError(f"manifest.json: damaged or changed (its line endings); {LINE_ENDINGS}")
         raise BundleError(
             "manifest.json: damaged or changed (its text is not the one manifest_sha256 was made of); "
             "copy the bundle again or export it again"
         )
+
+
+def _is_sealed(text: str) -> bool:
+    before, _, after = text.rpartition(_SEAL)
+    return after == _seal_of(before) + _SEAL_END
 
 
 def _seal_of(text: str) -> str:

@@ -54,7 +54,8 @@ def repository_index(service: Service, *, ready: bool = False) -> list[dict[str,
     """The one model; none if only those that are `ready` are asked for and it is not."""
     if ready and not service.ready:
         return []
-    state, reason = ("READY", "") if service.ready else ("UNAVAILABLE", "stopping, or a worker ended")
+    reason = service.not_ready
+    state = "UNAVAILABLE" if reason else "READY"
     return [{"name": service.options.model_name, "version": MODEL_VERSION, "state": state, "reason": reason}]
 
 

@@ -140,7 +140,8 @@ class _Http:
         return _json({"live": self._service.live}, status=200 if self._service.live else 503)
 
     async def ready(self, request: Request) -> Response:
-        return _json({"ready": self._service.ready}, status=200 if self._service.ready else 503)
+        reason = self._service.not_ready
+        return _json({"ready": False, "reason": reason} if reason else {"ready": True}, status=503 if reason else 200)
 
     async def model_metadata(self, request: Request) -> Response:
         self._require_model(request)

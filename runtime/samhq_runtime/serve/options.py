@@ -12,7 +12,7 @@ from ..frames.prompts import MAX_POINTS
 
 MEGA = 1_000_000
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+|null|\*")  # no path, and no slash at the end
-_MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb")
+_MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb", "private")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class ServeOptions:
         http_port, grpc_port: 0 takes a free one.
         model_name: the name clients ask for.
         providers, threads, hq_token: as `Predictor` takes them.
+        private: as `load_bundle` takes it.
         workers: threads that compute, each with its own copy of both graphs.
         max_batch: most prompts in one decoder call; each takes about 0.1 GB for 1024-pixel models, and more than 8
             together are hardly faster on a CPU.
@@ -56,6 +57,7 @@ class ServeOptions:
     providers: tuple[str, ...] = ("cpu",)
     threads: int = 0
     hq_token: Path | None = None
+    private: bool = False
     workers: int = 1
     max_batch: int = 8
     cache_mb: int = 1024

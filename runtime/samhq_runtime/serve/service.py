@@ -12,6 +12,7 @@ import numpy as np
 
 from ..bundle import Bundle, load_bundle
 from ..contract import IMAGE_ENCODER, ModelSizes
+from ..errors import BundleError
 from ..predictor import Predictor
 from .decoding import Decoders
 from .embedding_cache import EmbeddingCache
@@ -48,7 +49,7 @@ class Service:
     def __init__(self, bundle: Bundle | str, options: ServeOptions) -> None:
         """Load the bundle once per worker and start the workers; errors are those of `Predictor`."""
         self.options = options
-        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, private=options.private)
         self.metrics = Metrics()
         self._in_flight = 0
         self._draining = False
@@ -78,7 +79,18 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        return not self._draining and self.live
+        return not self.not_ready
+
+    @property
+    def not_ready(self) -> str:
+        """Why no requests should be sent here; empty if they may be."""
+        if self._draining or not self.live:
+            return "stopping" if self._draining else "a worker ended"
+        try:
+            self.bundle.require_unchanged()
+        except BundleError as e:
+            return str(e)
+        return ""
 
     def metadata(self) -> dict[str, object]:
         """Of the model, in the protocol's words."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..closing import Closing
 from ..contract import Array, GraphSpec, TensorSpec, require_same_io
-from ..errors import BackendUnavailable, BundleError, reason_of
+from ..errors import BackendUnavailable, BundleError, DeviceError, SamHqError, reason_of
 from ..installing import install_command, unavailable
 from .forks import follow_forks, left, never_end
 from .ort_providers import PROVIDERS, device_id_of, options_of, require_known
@@ -27,6 +27,7 @@ except Exception as e:  # a broken native package raises whatever its loader doe
     raise unavailable("onnxruntime", e, f"{install_command('cpu')} (or [gpu] for NVIDIA GPUs, not both)") from e
 
 _DTYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "int64": "tensor(int64)"}
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 
 
 class OrtSession(Closing):
@@ -58,6 +59,7 @@ class OrtSession(Closing):
         options = {name: options_of(name, spec, (provider_options or {}).get(name, {})) for name in providers}
         memory = PROVIDERS[providers[0]].memory
         self._place = (memory, device_id_of(options[providers[0]])) if memory else None
+        self._path = path
         self._load: Callable[[], Any] = partial(_load, path, options, threads=threads)
         self._session = self._load()
         self._left, self._opening = False, threading.Lock()
@@ -71,9 +73,11 @@ class OrtSession(Closing):
         if not any(isinstance(tensor, OrtTensor) for tensor in feeds.values()):
             names = [output.name for output in self.spec.outputs]
             arrays = {name: np.asarray(tensor) for name, tensor in feeds.items()}
-            return dict(zip(names, session.run(names, arrays), strict=True))
+            with self._failures():
+                return self._checked(dict(zip(names, session.run(names, arrays), strict=True)))
         outputs = self._run_bound(session, feeds, "cpu", 0)
-        return {output.name: value.numpy() for output, value in zip(self.spec.outputs, outputs, strict=True)}
+        named = zip(self.spec.outputs, outputs, strict=True)
+        return self._checked({output.name: value.numpy() for output, value in named})
 
     def keep(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self._place is None:
@@ -102,6 +106,8 @@ class OrtSession(Closing):
         with self._opening:
             if self._left and self._place is not None:
                 raise left(self.spec, "a GPU's context")
+            if self._left and not self._path.exists():
+                raise left(self.spec, "a private copy of its file")
             if self._left:
                 self._session, self._left = self._load(), False
             if self._session is None:
@@ -120,10 +126,34 @@ class OrtSession(Closing):
                 binding.bind_cpu_input(name, arrays[-1])
         for output in self.spec.outputs:
             binding.bind_output(output.name, device, device_id)
-        binding.synchronize_inputs()
-        session.run_with_iobinding(binding)
-        binding.synchronize_outputs()
-        return list(binding.get_outputs())
+        with self._failures():
+            binding.synchronize_inputs()
+            session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+            return list(binding.get_outputs())
+
+    def _checked(self, outputs: dict[str, Array]) -> dict[str, Array]:
+        """A graph may compute other shapes than it declares."""
+        for output in self.spec.outputs:
+            output.check(outputs[output.name], {})
+        return outputs
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """What ONNX Runtime raises while it runs a graph, as errors of ours."""
+        try:
+            yield
+        except (SamHqError, MemoryError):
+            raise
+        except Exception as e:  # classes of its own without a public common base
+            reason = reason_of(e)
+            if self._place is not None:
+                raise DeviceError(f"{self.spec.name}: ONNX Runtime failed on the device ({reason})") from e
+            if any(word in str(e) for word in _NO_MEMORY):
+                raise MemoryError(f"{self.spec.name}: {reason}") from e
+            raise BundleError(
+                f"{self.spec.name}: ONNX Runtime cannot run it ({reason}); export the bundle again"
+            ) from e
 
     def _require_providers(self, wanted: list[str]) -> None:
         """ONNX Runtime falls back to the CPU with a warning when a provider fails to load; we refuse instead."""
