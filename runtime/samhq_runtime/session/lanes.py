@@ -7,6 +7,7 @@ on the device into memory of its own, so that the addresses a CUDA graph has rec
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -45,6 +46,7 @@ class Lane:
             raise DeviceError(f"{spec.name}: no memory on the GPU for another execution context; open fewer contexts")
         self._buffers: dict[str, Buffer] = {}
         self._pinned: dict[str, PinnedBuffer] = {}
+        self._copied: dict[str, weakref.ref[CudaTensor]] = {}  # tensors whose content the buffers have
         self._graph: tuple[object, Graph] | None = None
         self._last: object = None
 
@@ -59,13 +61,13 @@ class Lane:
 
     def _run(self, feeds: Mapping[str, Array | CudaTensor], *, profile: int, keep: bool) -> dict[str, Any]:
         self._select(profile)
-        addresses = {name: self._feed(name, tensor) for name, tensor in feeds.items()}
+        recordable = self._capture.wanted and _comes_again(self._spec, feeds)
+        addresses = {name: self._feed(name, tensor, copy=recordable) for name, tensor in feeds.items()}
         outputs = [(output, self._output_shape(output)) for output in self._spec.outputs]
         for output, shape in outputs:
             addresses[output.name] = self._buffer(output.name, _nbytes(output, shape)).address
         for name, address in addresses.items():
             self._require(self._context.set_tensor_address(name, address), f"takes no address for {name}")
-        recordable = not any(isinstance(tensor, CudaTensor) for tensor in feeds.values())
         key = (profile, tuple((name, tensor.shape) for name, tensor in feeds.items()), tuple(addresses.items()))
         self._execute(key if recordable else None)
         return self._kept(outputs) if keep else self._fetched(outputs)
@@ -75,15 +77,29 @@ class Lane:
             switched = self._context.set_optimization_profile_async(profile, int(self._stream.handle))
             self._require(switched, f"refuses profile {profile}")
 
-    def _feed(self, name: str, tensor: Array | CudaTensor) -> int:
-        """The device address of an input, copied there unless it is there already."""
+    def _feed(self, name: str, tensor: Array | CudaTensor, *, copy: bool) -> int:
+        """The device address of an input, copied there unless it is there already.
+
+        With `copy` tensors on the device get an address of this lane's too: a recording holds addresses, and those of
+        an image's features change with the image. Features of the image of the last call are there still.
+        """
         self._require(self._context.set_input_shape(name, tuple(tensor.shape)), f"refuses {name} {tensor.shape}")
         if isinstance(tensor, CudaTensor):
-            return tensor.buffer.address
+            return self._copy(name, tensor) if copy else tensor.buffer.address
+        self._copied.pop(name, None)
         buffer, pinned = self._buffer(name, tensor.nbytes), self._host(name, tensor.nbytes)
         pinned.view(tensor.shape, tensor.dtype)[...] = tensor
         self._stream.copy_to_device(buffer.address, pinned.address, tensor.nbytes)
         return buffer.address
+
+    def _copy(self, name: str, tensor: CudaTensor) -> int:
+        known = self._copied.get(name)
+        if known is None or known() is not tensor:
+            self._copied.pop(name, None)
+            buffer = self._buffer(name, tensor.nbytes)
+            self._stream.copy_on_device(buffer.address, tensor.buffer.address, tensor.nbytes)
+            self._copied[name] = weakref.ref(tensor)
+        return self._buffers[name].address
 
     def _output_shape(self, output: TensorSpec) -> tuple[int, ...]:
         shape = tuple(self._context.get_tensor_shape(output.name))
@@ -160,6 +176,15 @@ class Lane:
     def _require(self, succeeded: bool, complaint: str) -> None:
         if not succeeded:
             raise DeviceError(f"{self._spec.name}: TensorRT {complaint}; run `samhq doctor`")
+
+
+def _comes_again(spec: GraphSpec, feeds: Mapping[str, Array | CudaTensor]) -> bool:
+    """Whether the shapes of a call are likely to come twice: an encoding, or one prompt, which mostly is two points.
+
+    More prompts keep the GPU busy whoever launches its kernels, and their number changes.
+    """
+    sizes = (zip(tensor.shape, feeds[tensor.name].shape, strict=True) for tensor in spec.inputs if tensor.name in feeds)
+    return all(size == 1 for pairs in sizes for name, size in pairs if name == "prompts")
 
 
 def _nbytes(tensor: TensorSpec, shape: tuple[int, ...]) -> int:

@@ -33,7 +33,6 @@ from .lanes import GraphCapture, Lane
 from .protocol import Tensor, closed
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64"}
-_FIXED_SHAPE = {"images"}  # graphs whose only dynamic size is this one repeat the same shapes: worth a CUDA graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class RunOptions:
     Attributes:
         device_id: which GPU of those the process may use.
         contexts: calls that may run at once on one engine; each takes GPU memory of its own.
-        cuda_graph: replay fixed-shape calls from a recording.
+        cuda_graph: replay encodings, and decodings of one prompt, from a recording.
     """
 
     device_id: int = 0
@@ -181,7 +180,7 @@ class Engine:
     ) -> None:
         self.device = _device(options.device_id)
         self.device.activate()
-        self.capture = GraphCapture(wanted=options.cuda_graph and _dynamic_sizes(spec) <= _FIXED_SHAPE)
+        self.capture = GraphCapture(wanted=options.cuda_graph)
         self._tensorrt, self._spec, self._limit = tensorrt, spec, options.contexts
         self._runtime, self._engine = _deserialize(tensorrt, path, host_code=host_code)
         _require_contract(self._engine, spec, path)
@@ -287,10 +286,6 @@ def _require_contract(engine: Any, spec: GraphSpec, path: Path) -> None:
 def _dtype(engine: Any, name: str) -> str:
     dtype = engine.get_tensor_dtype(name).name
     return _DTYPES.get(dtype, dtype)
-
-
-def _dynamic_sizes(spec: GraphSpec) -> set[str]:
-    return {size for tensor in spec.inputs for size in tensor.shape if isinstance(size, str)}
 
 
 def _fits(shape: tuple[int, ...], bounds: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from samhq_exporter.onnx_files import save_graph
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.nvidia.options import EngineOptions
 from samhq_runtime.nvidia.plan import ATTENTION, PRODUCT, SOFTMAX, Program
-from samhq_runtime.nvidia.profiles import Range
+from samhq_runtime.nvidia.profiles import DEFAULT_RANGES, Range
 from tests.support.seeded_graphs import compiled, programs_of, spec_of, typed
 from tests.support.tensorrt_builder import parse, require_rtx
 
@@ -108,6 +108,17 @@ def inputs_of_attention(program: Program) -> set[str]:
 
 def largest(program: Program) -> int:
     return max(tensor.nbytes for kernel in program.kernels for tensor in kernel.writes.values())
+
+
+def test_profile_of_one_prompt_is_as_lean_as_an_engine_for_one(tmp_path: Path) -> None:
+    require_rtx()
+    spec = spec_of("demo", MASK_DECODER, "fp16")
+    save_graph(typed("demo", MASK_DECODER, "fp16").model, tmp_path / "graph.onnx")
+    ranges = {name: (*one, DEFAULT_RANGES[name]) for name, one in ONE_PROMPT.items()}
+    one, dynamic = programs_of(parse(tmp_path, "graph.onnx", spec), spec, ranges)
+    expected = DECODER["demo", "fp16"][:2]
+    assert [len(one.kernels), len(dynamic.kernels)] == pytest.approx(expected, abs=MARGIN)
+    assert not any(kernel.open for kernel in one.kernels)
 
 
 def test_float8_on_blackwell(tmp_path: Path) -> None:

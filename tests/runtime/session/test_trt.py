@@ -60,8 +60,8 @@ def test_embeddings_stay_on_the_gpu(machine: Machine) -> None:
         sizes = {tensor.nbytes for tensor in encoded.features.values()}  # type: ignore[union-attr]
         machine.gpu.copied.clear()
         predictor.predict(box=BOX)
-        assert not [copy for copy in machine.gpu.copied if copy[1] in sizes]
-        assert {kind for kind, _ in machine.gpu.copied} == {"HostToDevice", "DeviceToHost"}
+        assert {kind for kind, size in machine.gpu.copied if size in sizes} == {"DeviceToDevice"}
+        assert {kind for kind, _ in machine.gpu.copied} == {"HostToDevice", "DeviceToHost", "DeviceToDevice"}
         host = {name: np.asarray(tensor) for name, tensor in encoded.features.items()}
         with bundle.open(MASK_DECODER) as onnx, bundle.open(MASK_DECODER, providers=("engine",)) as engine:
             feeds = decoder_feeds(bundle)
@@ -95,7 +95,27 @@ def test_encoder_is_replayed_as_a_cuda_graph(machine: Machine) -> None:
             for name, expected in onnx.encode(image).features.items():
                 np.testing.assert_allclose(np.asarray(features[name]), expected, atol=1e-4)
         assert predictor._encoder.cuda_graph == "recorded"  # type: ignore[attr-defined]
-        assert predictor._decoder.cuda_graph == "off"  # type: ignore[attr-defined]
+        assert predictor._decoder.cuda_graph == "waiting"  # type: ignore[attr-defined]
+
+
+def test_one_prompt_is_replayed_as_a_cuda_graph(machine: Machine) -> None:
+    """Also for another image, whose features lie elsewhere; they are copied once an image. Two prompts are not."""
+    bundle = machine.build()
+    other = IMAGE[::-1].copy()
+    with Predictor(bundle, providers=("engine",)) as predictor, Predictor(bundle) as onnx:
+        encoded = [predictor.encode(image) for image in (IMAGE, other)]
+        sizes = {tensor.nbytes for tensor in encoded[0].features.values()}  # type: ignore[union-attr]
+        for index, (which, prompts) in enumerate(((0, 1), (0, 1), (1, 1), (1, 1), (0, 2), (0, 2), (1, 1), (0, 1))):
+            predictor.set_encoded(encoded[which])
+            onnx.set_image((IMAGE, other)[which])
+            box = np.tile(np.array(BOX) + index, (prompts, 1))
+            launches, machine.gpu.copied[:] = machine.gpu.calls.count("cudaGraphLaunch"), []
+            logits = predictor.predict(box=box, return_logits=True)[0]
+            np.testing.assert_allclose(logits, onnx.predict(box=box, return_logits=True)[0], atol=1e-3)
+            assert machine.gpu.calls.count("cudaGraphLaunch") - launches == int(index in (1, 2, 3, 7))
+            copies = [kind for kind, size in machine.gpu.copied if size in sizes]
+            assert len(copies) == (2 if index in (0, 2, 7) else 0)
+        assert predictor._decoder.cuda_graph == "recorded"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("call", ["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate", ""])
