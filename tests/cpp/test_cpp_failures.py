@@ -37,10 +37,17 @@ def flip_bit(bundle: Path) -> None:
     (bundle / "mask_decoder.onnx").write_bytes(content)
 
 
-def link_outside(bundle: Path) -> None:
-    outside = bundle.parent / "outside.onnx"
-    shutil.move(bundle / "mask_decoder.onnx", outside)
-    (bundle / "mask_decoder.onnx").symlink_to(outside)
+def links_to_a_cache(bundle: Path) -> None:
+    blobs = bundle.parent / "blobs"
+    blobs.mkdir()
+    for number, path in enumerate(list(bundle.iterdir())):
+        shutil.move(path, blobs / str(number))
+        path.symlink_to(f"../blobs/{number}")
+
+
+def link_to_nothing(bundle: Path) -> None:
+    (bundle / "mask_decoder.onnx").unlink()
+    (bundle / "mask_decoder.onnx").symlink_to(".git/annex/objects/x")
 
 
 def swap_graphs(bundle: Path) -> None:
@@ -103,7 +110,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "newer schema": (change_manifest(lambda m: m.update(schema_version=2)), "SAMHQ_ERROR_BUNDLE_SCHEMA"),
     "parent": (list_file("../outside"), "SAMHQ_ERROR_BUNDLE_UNSAFE"),
     "absolute": (list_file("/etc/passwd"), "SAMHQ_ERROR_BUNDLE_UNSAFE"),
-    "link": (link_outside, "SAMHQ_ERROR_BUNDLE_UNSAFE"),
+    "links to a cache": (links_to_a_cache, "SAMHQ_OK"),
+    "link to nothing": (link_to_nothing, "SAMHQ_ERROR_BUNDLE_MISSING"),
     "another mean": (replace_manifest(lambda text: text.replace("58.395", "58.394")), _DAMAGED),
     "no hash of itself": (replace_manifest(lambda text: text.replace("manifest_sha", "Manifest_sha")), _DAMAGED),
     "something behind it": (replace_manifest(lambda text: text + " "), _DAMAGED),

@@ -31,7 +31,7 @@ def cases_of(bundle: Bundle, images: Sequence[NDArray[np.uint8]]) -> list[Case]:
     rng = np.random.default_rng(4)
     corner = rng.uniform(0, 100, (11, 2))  # more objects than are decoded at once
     boxes = np.concatenate([corner, corner + rng.uniform(1, 90, (11, 2))], axis=1)
-    points = {"point_coords": rng.uniform(0, 200, (11, 3, 2)), "point_labels": rng.integers(0, 2, (11, 3))}
+    points = {"point_coords": rng.uniform(0, 200, (11, 3, 2)), "point_labels": rng.integers(-1, 2, (11, 3))}
     masks = rng.normal(0, 6, (11, 1, sizes.low_res_size, sizes.low_res_size)).astype(np.float32)
     one_point = {"point_coords": [[[40.5, 30]]], "point_labels": [[1]]}
     batches: list[dict[str, Any]] = [

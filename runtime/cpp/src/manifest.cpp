@@ -132,10 +132,11 @@ std::string read_text(const fs::path& path) {
     return text;
 }
 
-// `bundle / name`, refused if it leads out of the bundle, through `..`, an absolute path or a link.
+// `bundle / name`, refused if the name leads out of the bundle, through `..`, an absolute path or a folder that is a link.
+// The file itself may be a link to elsewhere, as in caches: what is loaded is what was hashed.
 fs::path inside(const fs::path& bundle, const std::string& name) {
     const fs::path relative(name);
-    const fs::path root = fs::canonical(bundle), target = fs::weakly_canonical(bundle / relative);
+    const fs::path root = fs::canonical(bundle), target = fs::weakly_canonical((bundle / relative).parent_path());
     const bool safe = !relative.is_absolute() && std::find(relative.begin(), relative.end(), "..") == relative.end() &&
                       std::mismatch(root.begin(), root.end(), target.begin(), target.end()).first == root.end();
     if (!safe) {

@@ -36,7 +36,9 @@ void require_points(const samhq_prompts& given) {
     require_finite("point_coords", given.point_coords, given.point_sets * given.points * 2);
     for (int64_t i = 0; i < given.point_sets * given.points; ++i) {
         const int32_t label = given.point_labels[i];
-        if (label != 0 && label != 1) fail(concat("point_labels: got ", label, ", expected 1 (object) or 0 (not)"));
+        if (label != 0 && label != 1 && label != -1) {
+            fail(concat("point_labels: got ", label, ", expected 1 (object), 0 (not) or -1 (padding)"));
+        }
     }
 }
 

@@ -87,7 +87,7 @@ typedef struct samhq_bundle_info {
 typedef struct samhq_prompts {
     size_t struct_size;
     const double* point_coords;  /* (point_sets, points, 2) */
-    const int32_t* point_labels; /* (point_sets, points): 1 on the object, 0 not */
+    const int32_t* point_labels; /* (point_sets, points): 1 on the object, 0 not, -1 padding */
     int64_t point_sets;          /* 0, 1 or B */
     int64_t points;              /* points in a set */
     const double* boxes;         /* (box_count, 4): x0, y0, x1, y1 */
