@@ -20,6 +20,7 @@ from .frames.prompts import Prompts, encode_prompts
 from .hq_token import read_hq_token, require_hq_token
 from .masks.choice import choose, mask_weights, require_hq
 from .masks.upscale import upscale, upscale_masks
+from .sam_predictor import SamPredictorApi
 from .session import ProviderOptions, Tensor
 from .session.providers import run_engines
 
@@ -38,7 +39,7 @@ class EncodedImage:
     original_hw: tuple[int, int]
 
 
-class Predictor(Closing):
+class Predictor(SamPredictorApi, Closing):
     """The API of `SamPredictor` over an exported bundle; no torch.
 
     The current image belongs to the thread that set it; calls that name their image, `predict(..., image=encode(...))`,
