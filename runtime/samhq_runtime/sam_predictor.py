@@ -12,9 +12,6 @@ from .errors import ImageError, PromptError
 from .frames.geometry import fit_image, fit_longest_side, require_image, to_model_frame
 from .frames.numbers import finite_numbers
 
-if TYPE_CHECKING:
-    from .predictor import EncodedImage
-
 
 class ResizeLongestSide:
     """Between pixels of an image and those of the model's input, as `predictor.transform` upstream.
@@ -54,9 +51,9 @@ class SamPredictorApi:
     if TYPE_CHECKING:
         _current: Any
 
-        def _image_of_call(self, image: EncodedImage | None) -> EncodedImage: ...
-        def set_encoded(self, encoded: EncodedImage) -> None: ...
-        def encode_fitted(self, fitted: NDArray[Any], original_hw: tuple[int, int]) -> EncodedImage: ...
+        def _image_of_call(self, image: Any) -> Any: ...
+        def set_encoded(self, encoded: Any) -> None: ...
+        def encode_fitted(self, fitted: NDArray[Any], original_hw: tuple[int, int]) -> Any: ...
         def predict_batch(self, *args: Any, **kwargs: Any) -> tuple[Array, Float32, Float32]: ...
 
     @property
@@ -84,7 +81,8 @@ class SamPredictorApi:
     @property
     def original_size(self) -> tuple[int, int]:
         """(H, W) of the current image."""
-        return self._image_of_call(None).original_hw
+        height, width = self._image_of_call(None).original_hw
+        return height, width
 
     @property
     def input_size(self) -> tuple[int, int]:
