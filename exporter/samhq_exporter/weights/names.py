@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from samhq_runtime.errors import CheckpointError
 
+from ..architecture import PIXEL_MEAN, PIXEL_STD
 from .foreign import require_own_kind
 
 # What DataParallel, torch.compile, FSDP and activation checkpointing put into names, at any depth.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 ROOTS = {"image_encoder", "prompt_encoder", "mask_decoder", "vision_encoder", "shared_image_embedding"}
+_STATISTICS = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD}
 _DECODER = "mask_tokens.weight"  # a mask decoder's alone, as SAM-HQ's training writes it
 
 
@@ -34,7 +37,19 @@ def official_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
         if name in result:
             raise CheckpointError(f"{path.name}: {key} and another tensor are both {name}; save one model alone")
         result[name] = value
-    return result
+    return {name: value for name, value in result.items() if not _is_statistic(name, value, path)}
+
+
+def _is_statistic(name: str, value: Tensor, path: Path) -> bool:
+    """Whether a tensor is the pixel mean or deviation that some forks store; CheckpointError if it is not SAM's."""
+    expected = _STATISTICS.get(name)
+    if expected is None or not value.is_floating_point() or value.is_meta:
+        return False
+    if value.numel() != len(expected) or not torch.allclose(
+        value.flatten().double().cpu(), torch.tensor(expected).double()
+    ):
+        raise CheckpointError(f"{path.name}: {name} is {value.flatten()[:3].tolist()}, expected SAM's {expected}")
+    return True
 
 
 def describes_sam(names: set[str]) -> bool:
@@ -46,8 +61,8 @@ def _without_prefix(names: set[str], path: Path) -> dict[str, str]:
     prefixes = {prefix for name in names if (prefix := _prefix_of(name)) is not None}
     if not prefixes:
         return _below_mask_decoder(names)
-    outside = sorted(name for name in names if _prefix_of(name) is None)
-    if len(prefixes) > 1 or (outside and prefixes != {""}):
+    outside = sorted(name for name in names if not name.startswith(tuple(prefixes)))
+    if len(prefixes) > 1 or outside:
         others = f", and others such as {outside[0]}" if outside else ""
         below = ", ".join(repr(prefix) for prefix in sorted(prefixes))
         raise CheckpointError(

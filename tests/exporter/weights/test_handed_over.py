@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
+from samhq_exporter.architecture import PIXEL_MEAN, PIXEL_STD
 from samhq_exporter.cli import main
 from samhq_exporter.config import ExportConfig
 from samhq_exporter.pipeline import export_bundle
@@ -35,6 +36,11 @@ def below(prefix: str) -> Callable[[State], State]:
 def compiled_parts(state: State) -> State:
     """Each module compiled by itself: `image_encoder._orig_mod.pos_embed`."""
     return {key.replace(".", "._orig_mod.", 1): value for key, value in state.items()}
+
+
+def statistics() -> State:
+    """Buffers that the official packages leave out of their files, and some forks do not."""
+    return {"pixel_mean": torch.tensor(PIXEL_MEAN)[:, None, None], "pixel_std": torch.tensor(PIXEL_STD)[:, None, None]}
 
 
 def of_each_module(state: State) -> dict[str, State]:
@@ -79,6 +85,7 @@ ACCEPTED: dict[str, Callable[[State], object]] = {
     "below sam.": below("sam."),
     "below model.sam.": below("model.sam."),
     "base_model.model.": below("base_model.model."),
+    "with pixel statistics": lambda s: below("sam.")(s | statistics()),
     "under model_state_dict": lambda s: {"model_state_dict": s, "optimizer_state_dict": {}},
     "under model_state": lambda s: {"model_state": s, "best": 0.5},
     "under ema": lambda s: {"ema": s},
@@ -137,6 +144,10 @@ REFUSED: dict[str, tuple[Callable[[State], object], str]] = {
     "a prefix of some names": (
         lambda s: {**below("model.")(s), "loss.weight": torch.zeros(1)},
         r"below 'model\.', and others such as loss\.weight",
+    ),
+    "other pixel statistics": (
+        lambda s: {**s, "pixel_mean": torch.zeros(3, 1, 1)},
+        r"pixel_mean is \[0\.0, 0\.0, 0\.0\]",
     ),
     "two tensors of one name": (
         lambda s: {**s, "module.mask_decoder.iou_token.weight": torch.zeros(1)},
