@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,12 +44,11 @@ def official_state(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
 def _is_statistic(name: str, value: Tensor, path: Path) -> bool:
     """Whether a tensor is the pixel mean or deviation that some forks store; CheckpointError if it is not SAM's."""
     expected = _STATISTICS.get(name)
-    if expected is None or not value.is_floating_point() or value.is_meta:
+    if expected is None or not value.is_floating_point() or value.is_meta or value.layout is not torch.strided:
         return False
-    if value.numel() != len(expected) or not torch.allclose(
-        value.flatten().double().cpu(), torch.tensor(expected).double()
-    ):
-        raise CheckpointError(f"{path.name}: {name} is {value.flatten()[:3].tolist()}, expected SAM's {expected}")
+    found = value.flatten()[:4].tolist()
+    if len(found) != len(expected) or not np.allclose(found, expected, rtol=1e-3):  # half precision rounds
+        raise CheckpointError(f"{path.name}: {name} is {found}, expected SAM's {list(expected)}")
     return True
 
 
