@@ -1,6 +1,7 @@
 """Latency on an NVIDIA GPU: TensorRT engines and ONNX Runtime's providers beside PyTorch, eager and compiled.
 
-Needs a GPU, the extras `export`, `trt` and a torch with CUDA:
+Needs a GPU and the extra `export`. What else is missing (a torch with CUDA, TensorRT, TensorRT-RTX, `onnxruntime-gpu`)
+becomes a row that says so:
 
     python -m benchmarks gpu --variants vit_b vit_l vit_h --precisions fp32 fp16 bf16 int8
 
@@ -65,8 +66,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace, record: Record) -> None:
-    if current_gpu() is None or not torch.cuda.is_available():
-        raise SystemExit("error: no NVIDIA GPU that torch can use; `samhq doctor` says what is missing")
+    if current_gpu() is None:
+        raise SystemExit("error: no NVIDIA GPU (or no driver) on this machine; `samhq doctor` says what is missing")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 is float32 everywhere
     record.require_setting({"repeats": options.repeats, "checkpoints": sorted(options.checkpoint)})
     record.content["gpu"] = describe_gpu()
@@ -114,7 +115,10 @@ def measured(
 ) -> Iterator[Row]:
     """One row per backend that is not known; a backend that cannot be had is a row with the reason."""
     shared: Row = {"flop": count_flop(checkpoint)}
-    if precision in DTYPES:  # PyTorch has no int8 that would compare
+    if precision in DTYPES and not torch.cuda.is_available():
+        if "torch" not in known:
+            yield {"backend": "torch", **shared, "refused": f"torch {torch.__version__} cannot use this GPU"}
+    elif precision in DTYPES:  # PyTorch has no int8 that would compare
         shared["matmul_flops"] = matmul_rate(DTYPES[precision], options.repeats)
         for row in measure_torch(checkpoint, precision, options, known):
             yield {**shared, **row}
@@ -141,8 +145,8 @@ def measure_backend(bundle: Path, provider: str, target: str | None, repeats: in
             build_engines(bundle, target=target)
             row["build_s"] = time.perf_counter() - start
         return {**row, **measure_bundle(load_bundle(bundle), (provider,), repeats), "gpu_state": gpu_state()}
-    except SamHqError as e:
-        return {**row, "refused": str(e)}
+    except (SamHqError, RuntimeError, OSError) as e:  # a provider's own; the other rows are measured all the same
+        return {**row, "refused": " ".join(str(e).split())}
 
 
 def measure_bundle(bundle: Bundle, providers: tuple[str, ...], repeats: int) -> Row:
@@ -158,7 +162,8 @@ def measure_bundle(bundle: Bundle, providers: tuple[str, ...], repeats: int) -> 
         for prompts in PROMPTS:
             feeds: dict[str, Tensor] = {**features, **decoder_feeds(bundle, prompts)}
             row[f"decoder_{prompts}"] = timed(lambda feeds=feeds: decode(feeds), repeats)  # type: ignore[misc]
-        row["gpu_mib"] = used_mib()
+        if torch.cuda.is_available():
+            row["gpu_mib"] = used_mib()
     image, boxes = default_scene()
     with Predictor(bundle, providers=providers) as predictor:
 
@@ -194,7 +199,7 @@ def cells(row: Row) -> tuple[str, ...]:
         *names,
         *(f"{1e3 * figure['p50']:.2f}" if figure else "-" for figure in figures),
         f"{row['flop'] / row['encoder']['p50'] / rate:.0%}" if rate else "-",
-        f"{row['gpu_mib']:.0f}",
+        f"{row['gpu_mib']:.0f}" if "gpu_mib" in row else "-",
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +17,15 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.measure import demo_training, peers
+from benchmarks.measure import demo_training, gpu, peers
 from benchmarks.measure.gpu import decoder_feeds
 from benchmarks.measure.gpu_torch import FusedAttention, with_fused_attention
 from benchmarks.pages import ROOT
 from benchmarks.recording import Record, read_record
+from samhq_exporter.config import ExportConfig
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.contract import MASK_DECODER
+from samhq_runtime.errors import ConfigError
 from tests.support.models import tiny_sam
 from tests.support.required import required
 
@@ -79,6 +83,29 @@ def test_fused_attention_has_the_same_numbers() -> None:
     assert sum(isinstance(module, FusedAttention) for module in sam.modules()) == 4
     for got, reference in zip(sam.encode_image(image), expected, strict=True):
         torch.testing.assert_close(got, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_gpu_benchmark_runs_with_what_is_there(
+    tiny_bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing is a row with the reason: PyTorch without CUDA, an export that is refused, every backend."""
+
+    def refuse(config: ExportConfig) -> None:
+        raise ConfigError("refused here")
+
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpu, "export_bundle", refuse)
+    options = argparse.Namespace(repeats=1, compile=False)
+    rows = list(gpu.measured(tiny_checkpoint, "fp16", tmp_path, options, known=()))
+    assert [row["backend"] for row in rows] == ["torch", "export"]
+    assert [row["refused"].split()[-1] for row in rows] == ["GPU", "here"]
+    bundle = shutil.copytree(tiny_bundle.path, tmp_path / "bundle")
+    missing = [b for b in gpu.BACKENDS if b[2] != "rtx"]
+    rows = [{"backend": name, **gpu.measure_backend(bundle, p, target, 1)} for name, p, target in missing]
+    assert all(row["refused"] for row in rows)
+    content = {"gpu": {"name": "none", "compute_capability": "8.6"}, "rows": []}
+    content["rows"] = [{"variant": "tiny", "precision": "fp32", **row} for row in rows]
+    assert gpu.tables(content)["gpu"].count("| tiny ") == len(missing)
 
 
 def test_decoder_of_the_gpu_benchmark_makes_the_released_mix(tiny_bundle: Bundle) -> None:

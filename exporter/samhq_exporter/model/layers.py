@@ -14,7 +14,7 @@ class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of an NCHW tensor, through the native operator.
 
     Upstream writes mean and variance out; the native `LayerNormalization` keeps fp16 graphs accurate (its statistics
-    are fp32 by definition) and is one fused kernel in TensorRT.
+    are fp32 by definition) and is one layer in TensorRT.
     """
 
     def __init__(self, channels: int) -> None:

@@ -3,7 +3,7 @@
 ONNX Runtime's CPU kernel for LayerNormalization goes row by row, which is slow for few channels and many pixels.
 Subtracting the mean over output channels is linear, so the convolution does it: its weights and bias are centred. The
 variance is then the mean of squares, a product with a row of 1/C, and all else works on (B, C, pixels) as it lies in
-memory. GPUs have one fused kernel for the native operator, so this form is for the CPU alone.
+memory. TensorRT keeps the native operator as one layer, so this form is for the CPU alone.
 """
 
 from __future__ import annotations
