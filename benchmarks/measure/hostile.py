@@ -41,7 +41,7 @@ from tests.support.serving import BOX, IMAGE, INFER, grpc_request, http_body, pn
 _STATUSES = {200: "accepted", 400: "refused", 403: "refused", 404: "refused", 413: "refused", 415: "refused"}
 _CODES = {"OK": "accepted", "INVALID_ARGUMENT": "refused", "NOT_FOUND": "refused", "RESOURCE_EXHAUSTED": "refused"}
 _DAMAGED_HTTP = {405, 411, 505}  # of heads that are no longer a request for inference
-_ROUND = 500  # cases between two savings
+_RUNS_OF_A_FOLDER = 5  # that are begun, and mostly killed, before the one that finishes
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -177,40 +177,41 @@ def kill_exports(kills: int, seed: int) -> dict[str, Any]:
         subprocess.run(command, check=True, capture_output=True)
         whole_s, expected = time.monotonic() - start, _contents(output)
         counts: Counter[str] = Counter()
-        for _ in range(kills):
+        while counts["killed"] < kills:
+            counts["runs"] += 1
             counts["killed"] += _killed(command, moments.uniform(0.1, 1.0) * whole_s)
             counts["left_beside_before"] += len(list(output.parent.iterdir())) > 1
             counts["different"] += output.exists() and _contents(output) != expected
         subprocess.run(command, check=True, capture_output=True)
         counts["different"] += _contents(output) != expected
-        return _kill_figures(kills, counts, len(list(output.parent.iterdir())) - 1)
+        return _kill_figures(counts, len(list(output.parent.iterdir())) - 1)
 
 
 def kill_folders(bundle: Path, kills: int, seed: int) -> dict[str, Any]:
     """A folder of images is begun and killed again and again, then finished."""
     moments = random.Random(seed)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = make_folder(Path(scratch), 300)
+        folder = make_folder(Path(scratch), 40)
         start = time.monotonic()
         subprocess.run(folder.command(bundle, "whole"), check=True, capture_output=True)
         whole_s, expected = time.monotonic() - start, _contents(folder.path / "whole")
         counts: Counter[str] = Counter()
-        for number in range(kills):
-            command = folder.command(bundle, f"killed{number % 5}")
-            counts["killed"] += _killed(command, moments.uniform(0.1, 0.4) * whole_s)
+        while counts["killed"] < kills:
+            command = folder.command(bundle, f"killed{counts['runs'] // _RUNS_OF_A_FOLDER}")
+            counts["runs"] += 1
+            counts["killed"] += _killed(command, moments.uniform(0.2, 0.7) * whole_s)
         left = 0
-        for number in range(min(5, kills)):
-            output = folder.path / f"killed{number}"
+        for output in sorted(folder.path.glob("killed*")):
             subprocess.run(folder.command(bundle, output.name), check=True, capture_output=True)
             found = _contents(output)
             counts["different"] += found != expected
             left += len(found.keys() - expected.keys())
-        return _kill_figures(kills, counts, left)
+        return _kill_figures(counts, left)
 
 
-def _kill_figures(kills: int, counts: Counter[str], left: int) -> dict[str, Any]:
-    figures = {key: counts[key] for key in ("killed", "different", "left_beside_before")}
-    return {"runs": kills, **figures, "left_behind": left}
+def _kill_figures(counts: Counter[str], left: int) -> dict[str, Any]:
+    figures = {key: counts[key] for key in ("runs", "killed", "different", "left_beside_before")}
+    return {**figures, "left_behind": left}
 
 
 def _killed(command: list[str], after_s: float) -> bool:

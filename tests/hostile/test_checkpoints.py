@@ -44,6 +44,7 @@ def sam() -> Sam:
         (lambda t: t.to_sparse(), "sparse"),
         (lambda t: t.to_sparse_csr(), "sparse"),
         (lambda t: t.to("meta"), "a meta tensor"),
+        (lambda t: torch.nested.nested_tensor([t[0], t[0]]), "nested"),
         (lambda t: torch.zeros(1).expand(1 << 30), "stand for 4"),
     ],
 )

@@ -60,6 +60,8 @@ def require_stored(path: Path) -> None:
 
 def _not_plain(tensor: Tensor) -> str:
     """What a tensor is instead of a plain array of floats; empty if it is one."""
+    if tensor.is_nested:
+        return "nested"
     if tensor.layout is not torch.strided:
         return f"sparse ({tensor.layout})"
     if tensor.is_quantized:

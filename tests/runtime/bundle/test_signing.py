@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -75,6 +76,15 @@ def test_what_was_changed_after_it_was_signed(copy: Path, keys: tuple[Path, Path
     change(copy)
     with pytest.raises(BundleError, match=complaint):
         load_bundle(copy, verify_key=keys[1])
+
+
+def test_a_pickled_bundle_is_verified_again(copy: Path, keys: tuple[Path, Path]) -> None:
+    sign_bundle(copy, keys[0])
+    pickled = pickle.dumps(load_bundle(copy, verify_key=keys[1]))
+    assert pickle.loads(pickled).manifest == load_bundle(copy).manifest
+    swapped_weights(copy)
+    with pytest.raises(BundleError, match="is not a signature"):
+        pickle.loads(pickled)
 
 
 def test_the_key_of_somebody_else(copy: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
