@@ -124,6 +124,7 @@ BENCHMARKS = {
             name="hostile",
             question="what do damaged inputs and kills at random moments do?",
             cost="minutes, or as long as you like",
+            tables={"hostile": "docs/security.md"},
             libraries=("torch", "grpcio", "protobuf"),
         ),
         Benchmark(
