@@ -10,6 +10,7 @@ import numpy as np
 
 from samhq_exporter.architecture import PIXEL_MEAN, PIXEL_STD
 from samhq_runtime.bench.sample_image import sample_boxes, sample_image
+from samhq_runtime.contract import ModelFrame
 from samhq_runtime.frames.geometry import preprocess
 
 PICTURE_HW = (1200, 1800)
@@ -52,7 +53,7 @@ class Scene:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.photo.exists():
             np.save(self.picture, sample_image(PICTURE_HW))
-            np.save(self.input_image, preprocess(np.load(self.picture), _SIDE, PIXEL_MEAN, PIXEL_STD))
+            np.save(self.input_image, preprocess(np.load(self.picture), ModelFrame(_SIDE), PIXEL_MEAN, PIXEL_STD))
             np.save(self.photo, sample_image(PHOTO_HW))
         content = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
         (self.folder / "scene.json").write_text(json.dumps(content))

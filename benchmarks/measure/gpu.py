@@ -36,7 +36,7 @@ from samhq_runtime.bench.sample_image import sample_boxes
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, Array
 from samhq_runtime.engine import FLAVOURS, build_engines
 from samhq_runtime.frames.prompts import encode_prompts
-from samhq_runtime.masks.choice import mask_weights
+from samhq_runtime.masks.choice import MaskChoice
 from samhq_runtime.nvidia.flavour import Flavour, load_tensorrt
 from samhq_runtime.nvidia.gpu import current_gpu, driver_cuda_version
 from samhq_runtime.session import Tensor
@@ -182,10 +182,9 @@ def decoder_feeds(bundle: Bundle, prompts: int) -> dict[str, Array]:
     encoded = encode_prompts(
         box=sample_boxes(prompts, hw),
         original_hw=hw,
-        image_size=sizes.image_size,
-        low_res_size=sizes.low_res_size,
+        sizes=sizes,
     )
-    weights = mask_weights(multimask_output=False, hq_token_only=False, token_masks=sizes.token_masks)
+    weights = MaskChoice(sizes=sizes, multimask_output=False).weights()
     return encoded.feeds(weights)
 
 

@@ -17,6 +17,19 @@ class TinyViTStage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HieraStages:
+    """The stages of a Hiera image encoder (SAM 2), of blocks each; from one to the next widths and heads double, and
+    the sides of the grid and of the windows' queries halve.
+
+    `position_side` is the side of the learned table of positions that is enlarged to the grid.
+    """
+
+    depths: tuple[int, ...]
+    window_sizes: tuple[int, ...]
+    position_side: int = 7
+
+
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """Every size of a SAM-HQ model; the defaults are those all released ViT checkpoints share.
 
@@ -38,13 +51,19 @@ class Architecture:
     decoder_mlp_dim: int = 2048
     iou_head_dim: int = 256
     mask_in_chans: int = 16
-    stages: tuple[TinyViTStage, ...] = ()  # of a TinyViT image encoder; empty for a ViT
+    stages: tuple[TinyViTStage, ...] = ()  # of a TinyViT image encoder; empty for others
+    hiera: HieraStages | None = None  # of SAM 2; `encoder_dim` and `num_heads` then are those of the first stage
     decoder_norm_eps: float = 1e-5  # of the LayerNorms in the decoder's blocks; transformers has 1e-6
 
     @property
     def embedding_size(self) -> int:
         """Side of the `image_embeddings` grid in tokens."""
         return self.image_size // self.patch_size
+
+    @property
+    def image_size_step(self) -> int:
+        """What `image_size` is a multiple of: Hiera's last stage has half the resolution of `image_embeddings`."""
+        return 2 * self.patch_size if self.hiera else self.patch_size
 
     @property
     def encoder_mlp_dim(self) -> int:
@@ -81,6 +100,43 @@ VARIANTS: dict[str, Architecture] = {
         iou_head_dim=64,
         mask_in_chans=8,
     ),
+    "hiera_tiny": Architecture(
+        encoder_dim=96,
+        depth=12,
+        num_heads=1,
+        global_attn_indexes=(5, 7, 9),
+        hiera=HieraStages(depths=(1, 2, 7, 2), window_sizes=(8, 4, 14, 7)),
+    ),
+    "hiera_small": Architecture(
+        encoder_dim=96,
+        depth=16,
+        num_heads=1,
+        global_attn_indexes=(7, 10, 13),
+        hiera=HieraStages(depths=(1, 2, 11, 2), window_sizes=(8, 4, 14, 7)),
+    ),
+    "hiera_base_plus": Architecture(
+        encoder_dim=112,
+        depth=24,
+        num_heads=2,
+        global_attn_indexes=(12, 16, 20),
+        hiera=HieraStages(depths=(2, 3, 16, 3), window_sizes=(8, 4, 14, 7), position_side=14),
+    ),
+    "hiera_large": Architecture(
+        encoder_dim=144,
+        depth=48,
+        num_heads=2,
+        global_attn_indexes=(23, 33, 43),
+        hiera=HieraStages(depths=(2, 6, 36, 4), window_sizes=(8, 4, 16, 8)),
+    ),
+    "hiera_demo": Architecture(
+        encoder_dim=16,
+        depth=7,
+        num_heads=1,
+        global_attn_indexes=(4,),
+        image_size=256,
+        embed_dim=64,
+        hiera=HieraStages(depths=(1, 2, 3, 1), window_sizes=(8, 4, 14, 7)),
+    ),
 }
 CUSTOM = "custom"
 
@@ -88,7 +144,8 @@ CUSTOM = "custom"
 # learned token is taken as it is.
 TOKEN_FUSIONS = {"independent": None, "sum": "Add", "hadamard": "Mul"}
 
-# SAM's pixel statistics (ImageNet), the same for every variant: `Sam.pixel_mean` and `Sam.pixel_std` upstream.
+# SAM's pixel statistics (ImageNet), the same for every variant: `Sam.pixel_mean` and `Sam.pixel_std` upstream. SAM 2
+# states the same numbers for pixels divided by 255.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 

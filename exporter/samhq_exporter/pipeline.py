@@ -37,12 +37,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Where the bundle is, what its manifest said before engines were added, and how close it is to PyTorch."""
+    """Where the bundle is, what its manifest said before engines were added, and how close it is to PyTorch.
+
+    `notice` is a line about tensors of the checkpoint that are not used; empty if all are.
+    """
 
     path: Path
     manifest: Manifest
     parity: ParityReport
     engines: Sequence[BuiltEngine] = ()
+    notice: str = ""
 
 
 def export_bundle(
@@ -84,7 +88,7 @@ def export_bundle(
         manifest = write_parity(bundle, parity.to_json())
         additions.sign(config, folder)
     engines = additions.add(config, step=step, engine_progress=engine_progress)
-    return ExportResult(config.output_folder, manifest, parity, engines)
+    return ExportResult(config.output_folder, manifest, parity, engines, checkpoint.notice)
 
 
 def _gated(bundle: Bundle, sam: PlainSam, image: Path | None, step: Step, located: Located | None) -> ParityReport:

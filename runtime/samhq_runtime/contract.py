@@ -87,21 +87,90 @@ class GraphSpec:
             )
 
 
+@dataclass(frozen=True)
+class ModelFrame:
+    """The square of `side` pixels in which a model sees an image.
+
+    The image fills it if `squashed`; otherwise its longer side does, and what is left is zero.
+    """
+
+    side: int
+    squashed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stability:
+    """Where SAM 2's single mask is not used: the area of its logits above `delta` over that above `-delta` is less than
+    `threshold`.
+    """
+
+    delta: float
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What SAM and SAM 2 differ in for those who run their graphs.
+
+    Attributes:
+        squashed: whether images fill the model's frame, see `ModelFrame`.
+        high_res_feats: whether the encoder leaves features of high resolution.
+        object_scores: whether the decoder says how likely there is an object.
+        pads_boxes: whether a padding point follows boxes too, and not only points.
+        every_candidate: whether multimask output is all three masks of a model with an HQ token too.
+        stability: when the best candidate takes the place of the single mask; None if never.
+        logits_bound: what the low-resolution logits that callers get are clamped to; None if they are not.
+    """
+
+    squashed: bool = False
+    high_res_feats: bool = False
+    object_scores: bool = False
+    pads_boxes: bool = False
+    every_candidate: bool = False
+    stability: Stability | None = None
+    logits_bound: float | None = None
+
+
+SAM, SAM2 = "sam", "sam2"
+FAMILIES = {
+    SAM: Family(),
+    SAM2: Family(
+        squashed=True,
+        high_res_feats=True,
+        object_scores=True,
+        pads_boxes=True,
+        every_candidate=True,
+        stability=Stability(delta=0.05, threshold=0.98),
+        logits_bound=32.0,
+    ),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSizes:
     """The sizes the IO contract depends on (1024, 64, 256 for every released checkpoint).
 
-    `token_masks` counts the columns of `mask_weights`: SAM's four mask tokens, and the HQ token if there is one.
+    `token_masks` counts the columns of `mask_weights`: SAM's four mask tokens, and the HQ token if there is one;
+    `family` is a key of `FAMILIES`.
     """
 
     image_size: int
     embedding_size: int
     embed_dim: int
     token_masks: int
+    family: str = SAM
+
+    @property
+    def rules(self) -> Family:
+        return FAMILIES[self.family]
+
+    @property
+    def frame(self) -> ModelFrame:
+        return ModelFrame(self.image_size, self.rules.squashed)
 
     @property
     def has_hq(self) -> bool:
-        """Whether there is an HQ token; a plain SAM has none, and no `hq_features` and `hq_token` either."""
+        """Whether there is an HQ token; a plain SAM has none, and no `hq_token` either."""
         return self.token_masks > NUM_SAM_TOKENS
 
     @property
@@ -150,6 +219,7 @@ def mask_decoder_spec(sizes: ModelSizes, *, embeddings_dtype: str = "float32") -
         outputs=(
             TensorSpec("low_res_logits", "float32", ("prompts", "combinations", low_res, low_res)),
             TensorSpec("iou_predictions", "float32", ("prompts", NUM_SAM_TOKENS)),
+            *_object_scores(sizes),
         ),
     )
 
@@ -158,8 +228,19 @@ def _image_features(sizes: ModelSizes, dtype: str) -> tuple[TensorSpec, ...]:
     """What passes from the encoder to the decoder, and may stay on the device between them."""
     grid, low_res = sizes.embedding_size, sizes.low_res_size
     image_embeddings = TensorSpec("image_embeddings", dtype, ("images", sizes.embed_dim, grid, grid))
+    if sizes.rules.high_res_feats:
+        return (
+            image_embeddings,
+            TensorSpec("high_res_feats_0", dtype, ("images", sizes.embed_dim // 8, low_res, low_res)),
+            TensorSpec("high_res_feats_1", dtype, ("images", sizes.embed_dim // 4, 2 * grid, 2 * grid)),
+        )
     hq_features = TensorSpec("hq_features", dtype, ("images", sizes.embed_dim // 8, low_res, low_res))
     return (image_embeddings, hq_features) if sizes.has_hq else (image_embeddings,)
+
+
+def _object_scores(sizes: ModelSizes) -> tuple[TensorSpec, ...]:
+    scores = TensorSpec("object_score_logits", "float32", ("prompts", 1))
+    return (scores,) if sizes.rules.object_scores else ()
 
 
 def _hq_token(sizes: ModelSizes) -> tuple[TensorSpec, ...]:

@@ -18,7 +18,7 @@ from .errors import ConfigError, ImageError, PromptError
 from .frames.geometry import fit_image, normalise, require_image
 from .frames.prompts import Prompts, encode_prompts
 from .hq_token import read_hq_token, require_hq_token
-from .masks.choice import choose, mask_weights, require_hq
+from .masks.choice import MaskChoice, require_hq
 from .masks.upscale import upscale, upscale_masks
 from .sam_predictor import SamPredictorApi
 from .session import ProviderOptions, Tensor
@@ -30,7 +30,7 @@ IMAGE_FORMATS = ("RGB", "BGR")
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """What one image leaves behind for its prompts: `image_embeddings`, `hq_features` and its size.
+    """What one image leaves behind for its prompts: `image_embeddings`, the model's other features, and its size.
 
     Features stay on the GPU that made them, until the last reference goes; `numpy.asarray` copies one to the host.
     """
@@ -105,7 +105,7 @@ class Predictor(SamPredictorApi, Closing):
     def encode(self, image: NDArray[np.uint8]) -> EncodedImage:
         """Encode `image`, (H,W,3) uint8 RGB, without making it the current one; for `predict(..., image=)`."""
         image = require_image(image)
-        return self.encode_fitted(fit_image(image, self._sizes.image_size), (image.shape[0], image.shape[1]))
+        return self.encode_fitted(fit_image(image, self._sizes.frame), (image.shape[0], image.shape[1]))
 
     def encode_fitted(self, fitted: NDArray[Any], original_hw: tuple[int, int]) -> EncodedImage:
         """Encode an image of size `original_hw` that `fit_image` has resized, in another process say."""
@@ -145,7 +145,8 @@ class Predictor(SamPredictorApi, Closing):
             mask_input: `low_res_logits` of an earlier prediction, (1,L,L), or (B,1,L,L).
             multimask_output: let the best of SAM's three candidate masks (by predicted IoU) go with the HQ mask,
                 instead of its single-mask output; better for ambiguous prompts such as one point. The bundle of a
-                plain SAM returns all three.
+                plain SAM or of any SAM 2 returns all three. Without it SAM 2 falls back to the best candidate where
+                its single mask is not stable, as upstream does.
             return_logits: float32 logits instead of booleans.
             hq_token_only: the HQ token's mask alone, instead of its sum with SAM's.
             sam_tokens_only: SAM's mask alone: what HQ started from.
@@ -155,7 +156,8 @@ class Predictor(SamPredictorApi, Closing):
         Returns:
             masks (1,H,W), iou_predictions (1,), low_res_logits (1,L,L); for B objects (B,1,H,W), (B,1), (B,1,L,L). A
             box (1,4) is one object, as upstream; points (1,N,2) and masks (1,1,L,L) are a batch of one.
-            `multimask_output` of a plain SAM: 3 in the place of 1. B may be 0, of an empty list too.
+            `multimask_output` of a plain SAM or a SAM 2: 3 in the place of 1. SAM 2's low_res_logits are clamped to
+            between -32 and 32. B may be 0, of an empty list too.
 
         Raises:
             PromptError: no image set, or by another thread; a prompt that is malformed, not finite or so far from the
@@ -199,17 +201,18 @@ class Predictor(SamPredictorApi, Closing):
             box=box,
             mask_input=mask_input,
             original_hw=image.original_hw,
-            image_size=self._sizes.image_size,
-            low_res_size=self._sizes.low_res_size,
+            sizes=self._sizes,
         )
-        weights = mask_weights(
+        choice = MaskChoice(
+            sizes=self._sizes,
             multimask_output=multimask_output,
             hq_token_only=hq_token_only,
             sam_tokens_only=sam_tokens_only,
-            token_masks=self._sizes.token_masks,
         )
-        logits, iou = self._decode(image, prompts, weights, multimask_output=multimask_output)
-        return self._upscale(logits, image.original_hw, return_logits=return_logits), iou, logits
+        logits, iou = self._decode(image, prompts, choice)
+        masks = self._upscale(logits, image.original_hw, return_logits=return_logits)
+        bound = self._sizes.rules.logits_bound
+        return masks, iou, logits if bound is None else logits.clip(-bound, bound)
 
     def close(self) -> None:
         """Release both sessions."""
@@ -241,20 +244,15 @@ class Predictor(SamPredictorApi, Closing):
         return current[0]
 
     def _upscale(self, low_res_logits: Float32, original_hw: tuple[int, int], *, return_logits: bool) -> Array:
-        image_size = self._sizes.image_size
+        frame = self._sizes.frame
         if return_logits:
-            return upscale(low_res_logits, original_hw, image_size)
-        return upscale_masks(low_res_logits, original_hw, image_size, threshold=self.bundle.manifest.mask_threshold)
+            return upscale(low_res_logits, original_hw, frame)
+        return upscale_masks(low_res_logits, original_hw, frame, threshold=self.bundle.manifest.mask_threshold)
 
-    def _decode(
-        self, image: EncodedImage, prompts: Prompts, weights: Float32, *, multimask_output: bool
-    ) -> tuple[Float32, Float32]:
-        token_masks = self._sizes.token_masks
+    def _decode(self, image: EncodedImage, prompts: Prompts, choice: MaskChoice) -> tuple[Float32, Float32]:
+        weights = choice.weights()
         calls = (self._decode_group(image, group, weights) for group in prompts.split(self._prompts_per_call))
-        groups = [
-            choose(*outputs, multimask_output=multimask_output, token_masks=token_masks)
-            for outputs in (calls if len(prompts) else [self._of_no_prompts(weights)])
-        ]
+        groups = [choice.choose(*outputs) for outputs in (calls if len(prompts) else [self._of_no_prompts(weights)])]
         all_logits, all_iou = (np.concatenate(parts) for parts in zip(*groups, strict=True))
         if not (np.isfinite(all_logits).all() and np.isfinite(all_iou).all()):
             raise PromptError(

@@ -7,31 +7,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .contract import Array, Float32, ModelSizes
+from .contract import Array, Float32, ModelFrame, ModelSizes
 from .errors import ImageError, PromptError
-from .frames.geometry import fit_image, fit_longest_side, require_image, to_model_frame
+from .frames.geometry import fit_image, fit_size, require_image, to_model_frame
 from .frames.numbers import finite_numbers
 
 
 class ResizeLongestSide:
     """Between pixels of an image and those of the model's input, as `predictor.transform` upstream.
 
-    The methods ending in `_torch` take what numpy can read, CPU tensors too, and return numpy arrays.
+    Of a SAM 2, which squashes images to a square, `squashed` is true. The methods ending in `_torch` take what numpy
+    can read, CPU tensors too, and return numpy arrays.
     """
 
-    def __init__(self, target_length: int) -> None:
+    def __init__(self, target_length: int, *, squashed: bool = False) -> None:
         self.target_length = target_length
+        self._frame = ModelFrame(target_length, squashed)
 
-    def apply_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H,W,3) uint8, resized so that the longest side is `target_length`."""
-        return fit_image(require_image(image), self.target_length)
+    def apply_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | Float32:
+        """(H,W,3) uint8, resized so that the longest side is `target_length`; float32 if squashed."""
+        return fit_image(require_image(image), self._frame)
 
     def apply_coords(self, coords: ArrayLike, original_size: tuple[int, int]) -> Float32:
         """(..., 2) x, y pixels of an image of `original_size` (H, W) -> pixels of the resized image."""
         xy = finite_numbers("coords", coords)
         if xy.shape[-1:] != (2,):
             raise PromptError(f"coords: got shape {xy.shape}, expected (..., 2) as x, y")
-        return to_model_frame(xy, original_size, self.target_length)
+        return to_model_frame(xy, original_size, self._frame)
 
     def apply_boxes(self, boxes: ArrayLike, original_size: tuple[int, int]) -> Float32:
         """(4,) or (B,4) boxes x0, y0, x1, y1, as `apply_coords`; (B,4)."""
@@ -58,7 +60,7 @@ class SamPredictorApi:
 
     @property
     def transform(self) -> ResizeLongestSide:
-        return ResizeLongestSide(self._sizes.image_size)
+        return ResizeLongestSide(self._sizes.image_size, squashed=self._sizes.frame.squashed)
 
     @property
     def device(self) -> str:
@@ -87,7 +89,7 @@ class SamPredictorApi:
     @property
     def input_size(self) -> tuple[int, int]:
         """(H, W) of the current image as it was resized for the model."""
-        return fit_longest_side(self.original_size, self._sizes.image_size)
+        return fit_size(self.original_size, self._sizes.frame)
 
     def set_torch_image(self, transformed_image: ArrayLike, original_image_size: tuple[int, int]) -> None:
         """Encode an image (1,3,H,W) that `transform.apply_image` has resized, values 0 to 255.
@@ -96,7 +98,7 @@ class SamPredictorApi:
             ImageError: of another shape, or not the size that the original becomes.
         """
         original_hw = (int(original_image_size[0]), int(original_image_size[1]))
-        fitted, expected = np.asarray(transformed_image), fit_longest_side(original_hw, self._sizes.image_size)
+        fitted, expected = np.asarray(transformed_image), fit_size(original_hw, self._sizes.frame)
         if fitted.shape != (1, 3, *expected):
             raise ImageError(f"transformed_image: got shape {fitted.shape}, expected {(1, 3, *expected)}")
         self.set_encoded(self.encode_fitted(fitted[0].transpose(1, 2, 0), original_hw))

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from samhq_runtime import Bundle, Predictor
+from samhq_runtime.contract import ModelFrame
 from samhq_runtime.errors import PromptError
 from samhq_runtime.evaluation.measure import Setting, measure_image
 from samhq_runtime.evaluation.open import open_dataset
@@ -34,7 +35,7 @@ def test_memory_grows_with_the_pixels_alone(hw: tuple[int, int]) -> None:
     logits = np.ones((1, 1, 16, 16), np.float32)
     tracemalloc.start()
     try:
-        masks = upscale_masks(logits, hw, 64, threshold=0.0)
+        masks = upscale_masks(logits, hw, ModelFrame(64), threshold=0.0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -67,8 +67,7 @@ def test_images_together_equal_one_by_one(shared: Predictor) -> None:
     prompts = encode_prompts(
         box=BOXES,
         original_hw=HW,
-        image_size=sizes.image_size,
-        low_res_size=sizes.low_res_size,
+        sizes=sizes,
     )
     weights = np.eye(5, dtype=np.float32)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samhq_exporter.architecture import PIXEL_MEAN, PIXEL_STD
+from samhq_runtime.contract import ModelFrame
 from samhq_runtime.frames.geometry import preprocess, to_model_frame
 from samhq_runtime.masks.upscale import upscale
 
@@ -69,12 +70,12 @@ class TransformersPredictor:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.image_size = model.config.vision_config.image_size
+        self.frame = ModelFrame(model.config.vision_config.image_size)
 
     @torch.inference_mode()
     def set_image(self, image: NDArray[np.uint8]) -> None:
         self.original_hw = image.shape[0], image.shape[1]
-        pixels = torch.from_numpy(preprocess(image, self.image_size, PIXEL_MEAN, PIXEL_STD))
+        pixels = torch.from_numpy(preprocess(image, self.frame, PIXEL_MEAN, PIXEL_STD))
         embeddings = self.model.get_image_embeddings(pixels)
         if torch.is_tensor(embeddings):
             self.features = {"image_embeddings": embeddings}
@@ -102,7 +103,7 @@ class TransformersPredictor:
         out = self.model(**self.features, **prompts, **options)
         kept = 3 if options.get("multimask_output") and "intermediate_embeddings" not in self.features else 1
         low_res, iou = out.pred_masks[0, 0, :kept].numpy(), out.iou_scores[0, 0, :kept].numpy()  # sorted, best first
-        return upscale(low_res, self.original_hw, self.image_size), iou, low_res
+        return upscale(low_res, self.original_hw, self.frame), iou, low_res
 
     def _frame(self, points: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(to_model_frame(points, self.original_hw, self.image_size))
+        return torch.from_numpy(to_model_frame(points, self.original_hw, self.frame))

@@ -151,6 +151,8 @@ def show_step(name: str) -> Iterator[None]:
 def print_result(result: ExportResult) -> None:
     manifest, parity = result.manifest, result.parity
     hq = f"token fusion {manifest.token_fusion}" if manifest.sizes.has_hq else "no HQ part: plain SAM"
+    if result.notice:
+        print(result.notice)
     print(f"\n{manifest.variant}, {manifest.precision}, {hq}; against PyTorch:\n")
     errors = [(n, f"{t.max_abs:.2e}", f"{t.mean_abs:.2e}", f"{t.relative:.2e}") for n, t in parity.tensors.items()]
     print(format_table(("output", "max abs error", "mean abs error", "max error / range"), errors))

@@ -13,7 +13,7 @@ from samhq_runtime.bundle import Bundle
 from samhq_runtime.evaluation.metrics import iou
 from samhq_runtime.frames.geometry import preprocess
 from samhq_runtime.frames.prompts import encode_prompts
-from samhq_runtime.masks.choice import mask_weights
+from samhq_runtime.masks.choice import MaskChoice
 from samhq_runtime.masks.upscale import upscale
 from samhq_runtime.predictor import Predictor
 
@@ -29,23 +29,23 @@ def mask_ious(bundle: Bundle, sam: PlainSam, seeds: Iterable[int]) -> dict[str, 
     Masks are those a user gets: single-mask output at the image's size. A precision the CPU lacks is emulated.
     """
     manifest = bundle.manifest
-    side, low_res = manifest.sizes.image_size, manifest.sizes.low_res_size
-    tokens = manifest.sizes.token_masks
-    weights = mask_weights(multimask_output=False, hq_token_only=False, token_masks=tokens)
+    sizes = manifest.sizes
+    side = sizes.image_size
+    weights = MaskChoice(sizes=sizes, multimask_output=False).weights()
     ious: dict[str, list[float]] = {"box": [], "point": []}
     with runnable(bundle) as here, Predictor(here) as predictor:
         for seed in seeds:
             scene = draw_scene(seed, side)
             predictor.set_image(scene.image)
             features = sam.encode_image(
-                torch.from_numpy(preprocess(scene.image, side, manifest.pixel_mean, manifest.pixel_std))
+                torch.from_numpy(preprocess(scene.image, sizes.frame, manifest.pixel_mean, manifest.pixel_std))
             )
             for kind, prompt in _prompts(scene).items():
                 got = predictor.predict_batch(**prompt, multimask_output=False)[0][:, 0]
-                prompts = encode_prompts(**prompt, original_hw=(side, side), image_size=side, low_res_size=low_res)
+                prompts = encode_prompts(**prompt, original_hw=(side, side), sizes=sizes)
                 feeds = prompts.feeds(weights)
                 logits, _ = sam.decode_masks(*features, **{k: torch.from_numpy(a) for k, a in feeds.items()})
-                expected = upscale(logits.numpy(), (side, side), side)[:, 0] > manifest.mask_threshold
+                expected = upscale(logits.numpy(), (side, side), sizes.frame)[:, 0] > manifest.mask_threshold
                 ious[kind] += [iou(ours, reference) for ours, reference in zip(got, expected, strict=True)]
     return ious
 

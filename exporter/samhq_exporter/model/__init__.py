@@ -1,8 +1,9 @@
-"""SAM-HQ in PyTorch: own modules, written to be traced, that load official state dicts strictly.
+"""SAM-HQ and HQ-SAM 2 in PyTorch: own modules, written to be traced, that load official state dicts strictly.
 
-In: an `Architecture`. Out: a `PlainSam` or `Sam`. Imports the contract alone.
+In: an `Architecture`. Out: a `PlainSam`, `Sam`, `PlainSam2` or `Sam2`. Imports the contract alone.
 """
 
 from .sam import PlainSam, Sam
+from .sam2 import PlainSam2, Sam2
 
-__all__ = ["PlainSam", "Sam"]
+__all__ = ["PlainSam", "PlainSam2", "Sam", "Sam2"]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..architecture import Architecture
-from .layers import MLPBlock
+from .layers import MLPBlock, attend
 from .neck import Neck
 from .windows import join_windows, split_windows
 
@@ -106,17 +106,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         s, heads = self.side, self.num_heads
         q, k, v = self._project(x)
-        out = self.attend(self._extend_query(q), self._extend_key(k), v.reshape(-1, s * s, heads, self.head_dim))
+        out = attend(self._extend_query(q), self._extend_key(k), v.reshape(-1, s * s, heads, self.head_dim))
         out = out.reshape(-1, s, s, self.dim)
         # What `v` lost in `_project` returns here: the weights of every query sum to one.
         bias = self.proj.bias + self.proj.weight @ self.qkv.bias[2 * self.dim :]
         out = join_windows(out, grid=self.grid, side=s).reshape(-1, self.grid**2, self.dim)
         return F.linear(out, self.proj.weight, bias)
-
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """softmax(Q K^T) V of (B', tokens, heads, width): what fused kernels do, and `fuse_attention` finds."""
-        scores = queries.transpose(1, 2) @ keys.permute(0, 2, 3, 1)
-        return (torch.softmax(scores, dim=-1) @ values.transpose(1, 2)).transpose(1, 2)
 
     def _project(self, x: Tensor) -> tuple[Tensor, ...]:
         """Scaled queries, keys and values, each (B', s, s, D), the latter two without their biases.

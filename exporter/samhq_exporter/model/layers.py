@@ -68,3 +68,9 @@ def upsample_pixels(x: Tensor, conv: nn.ConvTranspose2d) -> Tensor:
     weight = conv.weight.permute(2, 3, 1, 0).reshape(-1, conv.in_channels)  # (2*2*C_out, C_in)
     assert conv.bias is not None
     return F.linear(x, weight, torch.cat([conv.bias] * 4)).reshape(-1, conv.out_channels)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """softmax(Q K^T) V of (B', tokens, heads, width): what fused kernels do, and `fuse_attention` finds."""
+    scores = queries.transpose(1, 2) @ keys.permute(0, 2, 3, 1)
+    return (torch.softmax(scores, dim=-1) @ values.transpose(1, 2)).transpose(1, 2)

@@ -37,7 +37,7 @@ class HqFusion(nn.Module):
     def forward(self, image_embeddings: Tensor, early: Tensor) -> Tensor:
         pixels = _upscale_pixels(image_embeddings.permute(0, 2, 3, 1), self.embedding_encoder)
         pixels = pixels + _upscale_pixels(early, self.compress_vit_feat)
-        return _raster(pixels, self.grid).permute(0, 3, 1, 2)
+        return raster(pixels, self.grid).permute(0, 3, 1, 2)
 
 
 class MaskDecoder(nn.Module):
@@ -77,10 +77,16 @@ class MaskDecoder(nn.Module):
         self, output_tokens: Tensor, image_tokens: Tensor, image_pe: Tensor, sparse_prompts: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Output tokens (T,C) meet prompts and image: tokens (B,T+N,C), upscaled pixels (B,4G,4G,C/8)."""
+        tokens, image_tokens = self.meet(output_tokens, image_tokens, image_pe, sparse_prompts)
+        return tokens, raster(F.gelu(_upscale_pixels(image_tokens, self.output_upscaling)), self.grid)
+
+    def meet(
+        self, output_tokens: Tensor, image_tokens: Tensor, image_pe: Tensor, sparse_prompts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The transformer alone: tokens (B,T+N,C) and image tokens (B,G*G,C)."""
         batch, count = sparse_prompts.shape[0], output_tokens.shape[0]
         tokens = torch.cat([output_tokens[None].expand(batch, int(count), self.dim), sparse_prompts], dim=1)
-        tokens, image_tokens = self.transformer(tokens, image_tokens, image_pe)
-        return tokens, _raster(F.gelu(_upscale_pixels(image_tokens, self.output_upscaling)), self.grid)
+        return self.transformer(tokens, image_tokens, image_pe)
 
     def _mask_product(self) -> nn.Module:
         return MaskProduct(4 * self.grid)
@@ -97,12 +103,7 @@ class HqMaskDecoder(MaskDecoder):
         dim, features = arch.embed_dim, arch.embed_dim // 8
         self.hq_token = nn.Embedding(1, dim)
         self.hq_mlp = MLP((dim, dim, dim, features))
-        self.embedding_maskfeature = nn.Sequential(
-            nn.Conv2d(features, dim // 4, 3, padding=1),
-            LayerNorm2d(dim // 4),
-            nn.GELU(),
-            nn.Conv2d(dim // 4, features, 3, padding=1),
-        )
+        self.embedding_maskfeature = hq_maskfeature(dim)
 
     def forward(  # type: ignore[override]
         self,
@@ -145,7 +146,7 @@ class HqMaskDecoder(MaskDecoder):
         return masks, self.iou_prediction_head(tokens[:, 0])
 
     def _mask_product(self) -> nn.Module:
-        return HqMaskProduct(4 * self.grid)
+        return EarlyFeatureMaskProduct(4 * self.grid)
 
 
 class SideBySide(nn.Module):
@@ -202,20 +203,60 @@ class HqMaskProduct(MaskProduct):
         hq_hyper: Tensor,
         hq_hidden: Tensor,
         last_conv: nn.Conv2d,
-        hq_features: Tensor,
     ) -> Tensor:
-        """As above, and hq_hyper (B,1,F), hq_hidden (B,L,L,2F), hq_features (B,F,L,L); mask_weights (K,5)."""
+        """As above, and hq_hyper (B,1,F), hq_hidden (B,L,L,2F); mask_weights (K,5)."""
+        hq = self.hq_mask(hq_hyper, hq_hidden, last_conv)
+        return self.with_hq(hyper, upscaled, mask_weights, hq + self.hq_bias(hq_hyper, last_conv))
+
+    def hq_mask(self, hq_hyper: Tensor, hq_hidden: Tensor, last_conv: nn.Conv2d) -> Tensor:
+        """(B,1,L*L), without the bias of the last convolution."""
         features, hidden, side = last_conv.out_channels, last_conv.in_channels, self.side
         kernel = last_conv.weight.reshape(features, hidden, 9).transpose(1, 2)
         kernel = torch.cat([kernel, kernel.new_zeros(features, _MAPS - 9, hidden)], dim=1)
         taps = (hq_hyper @ kernel.reshape(features, -1)).reshape(-1, _MAPS, hidden)
         maps = (taps @ hq_hidden.reshape(-1, side * side, hidden).transpose(1, 2)).reshape(-1, _MAPS, side, side)
+        return F.conv2d(maps, self.shift_and_sum, padding=1).reshape(-1, 1, side * side)
+
+    def hq_bias(self, hq_hyper: Tensor, last_conv: nn.Conv2d) -> Tensor:
+        """(B,1,1)."""
         assert last_conv.bias is not None
-        hq = F.conv2d(maps, self.shift_and_sum, padding=1).reshape(-1, 1, side * side)
-        hq = hq + hq_hyper @ hq_features.reshape(-1, features, side * side) + hq_hyper @ last_conv.bias[:, None]
+        return hq_hyper @ last_conv.bias[:, None]
+
+    def with_hq(self, hyper: Tensor, upscaled: Tensor, mask_weights: Tensor, hq: Tensor) -> Tensor:
+        """(B,K,L,L)."""
         masks = self.combine(hyper, upscaled, mask_weights[:, :NUM_SAM_TOKENS])
         masks = masks + mask_weights[:, NUM_SAM_TOKENS:] * hq
-        return masks.reshape(masks.shape[0], -1, side, side)
+        return masks.reshape(masks.shape[0], -1, self.side, self.side)
+
+
+class EarlyFeatureMaskProduct(HqMaskProduct):
+    """Of SAM-HQ, whose features of the HQ mask also have a part that depends on the image alone."""
+
+    def forward(  # type: ignore[override]
+        self,
+        hyper: Tensor,
+        upscaled: Tensor,
+        mask_weights: Tensor,
+        hq_hyper: Tensor,
+        hq_hidden: Tensor,
+        last_conv: nn.Conv2d,
+        hq_features: Tensor,
+    ) -> Tensor:
+        """As above, and hq_features (B,F,L,L)."""
+        hq = self.hq_mask(hq_hyper, hq_hidden, last_conv)
+        hq = hq + hq_hyper @ hq_features.reshape(-1, last_conv.out_channels, self.side**2)
+        return self.with_hq(hyper, upscaled, mask_weights, hq + self.hq_bias(hq_hyper, last_conv))
+
+
+def hq_maskfeature(dim: int) -> nn.Sequential:
+    """Upscaled pixels -> the features of the HQ mask; the indices are those of the official state dict."""
+    hidden, features = dim // 4, dim // 8
+    return nn.Sequential(
+        nn.Conv2d(features, hidden, 3, padding=1),
+        LayerNorm2d(hidden),
+        nn.GELU(),
+        nn.Conv2d(hidden, features, 3, padding=1),
+    )
 
 
 def _upscaling(dim: int, hidden: int, out: int) -> nn.Sequential:
@@ -238,7 +279,7 @@ def _upscale_pixels(x: Tensor, upscaling: nn.Sequential) -> Tensor:
     return upsample_pixels(act(norm.channels_last(upsample_pixels(pixels, conv1))), conv2)
 
 
-def _raster(pixels: Tensor, grid: int) -> Tensor:
+def raster(pixels: Tensor, grid: int) -> Tensor:
     """(B*G*G*16, C) pixels in 4x4 blocks of 2x2 blocks -> (B, 4G, 4G, C)."""
     channels = int(pixels.shape[1])
     blocks = pixels.reshape(-1, grid, grid, 2, 2, 2, 2, channels)  # (B, y, x, y/2, x/2, y/4, x/4, channel)

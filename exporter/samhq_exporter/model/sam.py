@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from samhq_runtime.contract import NO_FUSION
+from samhq_runtime.contract import NO_FUSION, SAM
 
 from ..architecture import Architecture
 from .image_encoder import ImageEncoder
@@ -19,16 +19,29 @@ class PlainSam(nn.Module):
     """SAM without the HQ part, of the given sizes."""
 
     fusion_mode = NO_FUSION
+    family = SAM
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.arch = arch
-        self.image_encoder = TinyViTEncoder(arch) if arch.stages else ImageEncoder(arch)
+        self.image_encoder: nn.Module = self._image_encoder(arch)
         self.prompt_encoder = PromptEncoder(arch)
         self.mask_decoder = self._mask_decoder(arch)
 
+    def _image_encoder(self, arch: Architecture) -> nn.Module:
+        return TinyViTEncoder(arch) if arch.stages else ImageEncoder(arch)
+
     def _mask_decoder(self, arch: Architecture) -> MaskDecoder:
         return MaskDecoder(arch)
+
+    @property
+    def has_hq(self) -> bool:
+        """Whether there is an HQ token."""
+        return self.fusion_mode != NO_FUSION
+
+    def encoder_constants(self) -> dict[str, Tensor]:
+        """What `encode_image` computes from the weights alone, by the name of the argument that hands it in."""
+        return {}
 
     def encode_image(self, input_image: Tensor) -> tuple[Tensor, ...]:
         """`input_image` (B,3,S,S), normalised and padded -> `image_embeddings`."""
@@ -49,7 +62,7 @@ class PlainSam(nn.Module):
         mask_weights: Tensor,
         *,
         image_pe: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """The mask decoder graph's arithmetic; shapes and frames as in `samhq_runtime.contract`.
 
         `image_pe` (1,G*G,C) is the positional encoding of the embedding grid, for callers that computed it before.
@@ -116,7 +129,7 @@ class Sam(PlainSam):
         *,
         image_pe: Tensor | None = None,
         sam_token: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """As `PlainSam.decode_masks`; `hq_token` (1,C) and `sam_token` (1,C) stand in for the learned ones."""
         image_pe = self.prompt_encoder.dense_pe() if image_pe is None else image_pe
         sam_token = self.sam_token() if sam_token is None else sam_token

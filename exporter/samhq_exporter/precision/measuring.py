@@ -123,6 +123,6 @@ def _recorders(
 def _run(encode: RangeRecorder, decode: RangeRecorder, load: Callable[[], CalibrationImage], sizes: ModelSizes) -> None:
     sample = load()
     hw = (sample.image.shape[0], sample.image.shape[1])
-    features = encode.run({"input_image": preprocess(sample.image, sizes.image_size, PIXEL_MEAN, PIXEL_STD)})
+    features = encode.run({"input_image": preprocess(sample.image, sizes.frame, PIXEL_MEAN, PIXEL_STD)})
     for feeds in prompt_feeds(sizes, hw, sample.boxes):
         decode.run({**features, **feeds})

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from samhq_runtime.contract import FAMILIES, NO_FUSION, SAM, SAM2
+
 from ..architecture import TOKEN_FUSIONS
 
-_EMBEDDINGS = frozenset({"image_embeddings", "hq_features"})
+_FEATURES = frozenset({"image_embeddings", "hq_features", "high_res_feats_0", "high_res_feats_1"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class Precision:
     @property
     def half_io(self) -> frozenset[str]:
         """Inputs and outputs that are float16."""
-        return _EMBEDDINGS if self.embeddings == "float16" else frozenset()
+        return _FEATURES if self.embeddings == "float16" else frozenset()
 
 
 # The blocks hold nearly all of the arithmetic, so first (patches), last (neck, HQ features) and the decoder stay
@@ -112,22 +114,29 @@ _ISLANDS = {
         "/prompt_encoder/",
         "/layers.0/cross_attn_image_to_token/",
         "/iou_prediction_head/",
+        "/pred_obj_score_head/",
         "/mask_product/",
         "/token_fusion/",
     ),
 }
-# Parts that not every model has, and the token fusions (`none`: a plain SAM) with which it has them.
+# Parts that not every model has: the families and the token fusions (`none`: a plain SAM) with which it has them.
 _ONLY_WITH = {
-    "/token_fusion/": tuple(name for name, operator in TOKEN_FUSIONS.items() if operator),
-    "/hq_fusion/": tuple(TOKEN_FUSIONS),
+    "/token_fusion/": (tuple(FAMILIES), tuple(name for name, operator in TOKEN_FUSIONS.items() if operator)),
+    "/hq_fusion/": ((SAM,), tuple(TOKEN_FUSIONS)),
+    "/pred_obj_score_head/": ((SAM2,), (NO_FUSION, *TOKEN_FUSIONS)),
 }
 
 
-def policy_of(precision: str, graph: str, *, token_fusion: str) -> PrecisionPolicy:
-    """The stated policy of one graph; `token_fusion` because islands of parts that are not there would be errors."""
+def policy_of(precision: str, graph: str, *, token_fusion: str, family: str = SAM) -> PrecisionPolicy:
+    """The stated policy of one graph; `token_fusion` and `family` because islands of absent parts would be errors."""
     row = TABLE[precision]
     if row.compute == "float32" or graph in row.float32_graphs:
         return PrecisionPolicy(compute="float32")
     stated = _ISLANDS[graph] + row.islands.get(graph, ())
-    islands = tuple(island for island in stated if token_fusion in _ONLY_WITH.get(island, (token_fusion,)))
+    everywhere = ((family,), (token_fusion,))
+    islands = tuple(
+        island
+        for island in stated
+        if family in _ONLY_WITH.get(island, everywhere)[0] and token_fusion in _ONLY_WITH.get(island, everywhere)[1]
+    )
     return PrecisionPolicy(compute=row.compute, fp32_islands=islands)

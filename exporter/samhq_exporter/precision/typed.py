@@ -45,7 +45,7 @@ def typed_graphs(
         with step(f"export {graph.spec.name}"):
             models[graph.spec.name] = traced(graph)
     _require_all_used(models.values(), options.keep_fp32)
-    policies = {name: _stated(model, options) for name, model in models.items()}
+    policies = {name: _stated(model, options, sizes.family) for name, model in models.items()}
     if TABLE[options.precision].needs_ranges or options.report is not None:
         with step(f"measure activation ranges on {len(options.calibration.images)} images"):
             ranges = measure(models, sizes, folder, options)
@@ -74,7 +74,8 @@ def _require_all_used(models: Iterable[ir.Model], patterns: Sequence[str]) -> No
         )
 
 
-def _stated(model: ir.Model, options: PrecisionOptions) -> PrecisionPolicy:
+def _stated(model: ir.Model, options: PrecisionOptions, family: str) -> PrecisionPolicy:
     here = tuple(p for p in options.keep_fp32 if any(matches(node, p) for node in model.graph))
-    stated = policy_of(options.precision, str(model.graph.name), token_fusion=options.token_fusion)
+    name, fusion = str(model.graph.name), options.token_fusion
+    stated = policy_of(options.precision, name, token_fusion=fusion, family=family)
     return replace(stated, keep_fp32=here)

@@ -31,6 +31,6 @@ def prompt_feeds(sizes: ModelSizes, hw: tuple[int, int], boxes: NDArray[Any]) ->
         {"box": boxes, "point_coords": centres, "point_labels": np.ones((count, 1))},
         {"box": boxes, "mask_input": previous},
     ]
-    frame: dict[str, Any] = {"original_hw": hw, "image_size": sizes.image_size, "low_res_size": sizes.low_res_size}
+    frame: dict[str, Any] = {"original_hw": hw, "sizes": sizes}
     weights = every_token_mask(sizes.token_masks)
     return [encode_prompts(**frame, **kind).feeds(weights) for kind in kinds]

@@ -17,9 +17,9 @@ from samhq_runtime.contract import (
     mask_decoder_spec,
 )
 
-from ..model import PlainSam, Sam
+from ..model import PlainSam, Sam, Sam2
 
-_ENCODER_PARTS = ("image_encoder", "hq_fusion")
+_ENCODER_PARTS = ("image_encoder", "hq_fusion")  # all others are the decoder's
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,15 @@ def graphs_of(sam: PlainSam) -> tuple[Graph, Graph]:
     encoder, decoder = image_encoder_spec(sizes), mask_decoder_spec(sizes)
     encoding = {name: part for name, part in sam.named_children() if name in _ENCODER_PARTS}
     decoding = {name: part for name, part in sam.named_children() if name not in _ENCODER_PARTS}
-    constants = {name: tensor.detach().clone() for name, tensor in sam.decoder_constants().items()}
-    defaults = {"hq_token": sam.mask_decoder.hq_token.weight.detach()} if isinstance(sam, Sam) else {}
+    defaults = {"hq_token": sam.mask_decoder.hq_token.weight.detach()} if isinstance(sam, Sam | Sam2) else {}
     return (
-        Graph(encoder, TracedMethod(sam.encode_image, encoding, {}), {}),
-        Graph(decoder, TracedMethod(sam.decode_masks, decoding, constants), defaults),
+        Graph(encoder, TracedMethod(sam.encode_image, encoding, _copied(sam.encoder_constants())), {}),
+        Graph(decoder, TracedMethod(sam.decode_masks, decoding, _copied(sam.decoder_constants())), defaults),
     )
+
+
+def _copied(constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in constants.items()}
 
 
 def model_sizes(sam: PlainSam) -> ModelSizes:
@@ -51,7 +54,8 @@ def model_sizes(sam: PlainSam) -> ModelSizes:
         image_size=arch.image_size,
         embedding_size=arch.embedding_size,
         embed_dim=arch.embed_dim,
-        token_masks=NUM_TOKEN_MASKS if isinstance(sam, Sam) else NUM_SAM_TOKENS,
+        token_masks=NUM_TOKEN_MASKS if sam.has_hq else NUM_SAM_TOKENS,
+        family=sam.family,
     )
 
 

@@ -16,7 +16,7 @@ from samhq_runtime.evaluation.dataset import Dataset
 from samhq_runtime.evaluation.open import open_dataset
 from samhq_runtime.files import write_whole
 
-from ..model import Sam
+from ..model import PlainSam2, Sam
 from ..weights.checkpoint import Checkpoint, load_checkpoint, to_official_keys
 from ..weights.stored import read_weights
 from .compute import Compute, compute_of
@@ -59,6 +59,8 @@ def train_hq(config: TrainHqConfig, *, source: Path | None = None, report: Repor
     compute = compute_of(config.device, config.mixed_precision)
     source = source or config.checkpoint
     checkpoint = load_checkpoint(source)
+    if isinstance(checkpoint.sam, PlainSam2):
+        raise ConfigError(f"{checkpoint.file_name}: a SAM 2, whose HQ part is not trained here; expected SAM or SAM-HQ")
     side = checkpoint.sam.arch.image_size
     training_pairs, held_out = _pairs(config, side, note)
     sam = _start(config, checkpoint).to(compute.device)

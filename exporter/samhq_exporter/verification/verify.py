@@ -76,13 +76,12 @@ def verify(
         record: file for what `sam` computes, which engines are held against on their own machine.
     """
     manifest = bundle.manifest
-    input_image = preprocess(image, manifest.sizes.image_size, manifest.pixel_mean, manifest.pixel_std)
+    input_image = preprocess(image, manifest.sizes.frame, manifest.pixel_mean, manifest.pixel_std)
     with torch.inference_mode():
         features = [t.numpy() for t in sam.encode_image(torch.from_numpy(input_image))]
-    outputs = [tensor.name for tensor in manifest.graphs[IMAGE_ENCODER].spec.outputs]
-    expected = dict(zip(outputs, features, strict=True))
+    expected = dict(zip(_outputs(bundle, IMAGE_ENCODER), features, strict=True))
     prompts = list(prompt_feeds(manifest.sizes, (image.shape[0], image.shape[1]), boxes))
-    references = [expected, *(_torch_decode(sam, expected, feeds) for feeds in prompts)]
+    references = [expected, *(_torch_decode(sam, expected, feeds, _outputs(bundle, MASK_DECODER)) for feeds in prompts)]
     got: dict[str, list[Array]] = {}
     want: dict[str, list[Array]] = {}
     for files in _forms(bundle):
@@ -96,6 +95,10 @@ def verify(
         given = [(f, r) for f, r in zip(prompts, references[1:], strict=True) if not f["has_mask_input"].any()]
         save_reference(record, Reference(image, sampled, [_recorded(*pair) for pair in given]))
     return _compare(got, want)
+
+
+def _outputs(bundle: Bundle, graph: str) -> list[str]:
+    return [tensor.name for tensor in bundle.manifest.graphs[graph].spec.outputs]
 
 
 def _forms(bundle: Bundle) -> list[dict[str, Path]]:
@@ -136,10 +139,11 @@ def _recorded(feeds: Mapping[str, Array], references: Mapping[str, Array]) -> Re
 
 
 @torch.inference_mode()
-def _torch_decode(sam: PlainSam, features: Mapping[str, Array], feeds: Mapping[str, Array]) -> dict[str, Array]:
+def _torch_decode(
+    sam: PlainSam, features: Mapping[str, Array], feeds: Mapping[str, Array], names: Sequence[str]
+) -> dict[str, Array]:
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in {**features, **feeds}.items()}
-    logits, iou = sam.decode_masks(**tensors)
-    return {"low_res_logits": logits.numpy(), "iou_predictions": iou.numpy()}
+    return {name: tensor.numpy() for name, tensor in zip(names, sam.decode_masks(**tensors), strict=True)}
 
 
 def _compare(got: Mapping[str, list[Array]], want: Mapping[str, list[Array]]) -> ParityReport:

@@ -15,13 +15,14 @@ from samhq_runtime.errors import CheckpointError, ConfigError
 from samhq_runtime.files import sha256_of
 
 from ..architecture import TOKEN_FUSIONS, Architecture, variant_name
-from ..model import PlainSam, Sam
+from ..model import PlainSam, PlainSam2, Sam, Sam2
 from ..model.tiny_vit import fold_weights
 from .base import is_part, merged
 from .in_memory import weights_of
 from .infer import MASK_TOKENS, NOT_A_MODEL, architecture_of, is_tiny_vit
 from .input_size import resize_state, resized
 from .plain_tensors import require_weights
+from .sam2_names import image_part, is_sam2, video_names
 from .stored import read_weights
 
 # (official prefix, prefix in our modules): `hf_` is spelt `hq_`, and what depends on the image alone moved.
@@ -48,7 +49,8 @@ class Checkpoint:
     """A loaded model in eval mode, with where it came from.
 
     `token_fusion` is `none` for a plain SAM; `hq_token` is the tuned HQ token in the place of the checkpoint's, `base`
-    the whole model that a file of a mask decoder alone was put into.
+    the whole model that a file of a mask decoder alone was put into. `notice` is a line about tensors of the file that
+    are not used; empty if all are.
     """
 
     sam: PlainSam
@@ -58,13 +60,21 @@ class Checkpoint:
     file_name: str
     hq_token: SourceFile | None = None
     base: SourceFile | None = None
+    notice: str = ""
 
     @property
     def sam_hq(self) -> Sam:
-        """`sam`, if it has the HQ part; else ConfigError."""
+        """`sam`, if it is a SAM-HQ; else ConfigError."""
         if not isinstance(self.sam, Sam):
-            raise ConfigError(f"{self.file_name}: a plain SAM without HQ part; expected SAM-HQ weights")
+            raise ConfigError(f"{self.file_name}: a {self.variant} model, not SAM-HQ; expected SAM-HQ weights")
         return self.sam
+
+    @property
+    def hq_token_weight(self) -> Tensor:
+        """(1,C), the learned HQ token of SAM-HQ or HQ-SAM 2; ConfigError of a plain SAM."""
+        if not isinstance(self.sam, Sam | Sam2):
+            raise ConfigError(f"{self.file_name}: a plain SAM without HQ part; expected SAM-HQ weights")
+        return self.sam.mask_decoder.hq_token.weight
 
 
 def load_checkpoint(
@@ -92,11 +102,13 @@ def load_checkpoint(
     stored = read_weights(path)
     tensors, whole = merged(stored, path, base)
     require_weights(tensors, path)
-    state = {key: value.float() for key, value in tensors.items()}
+    own, notice = _own_names(tensors, path)
+    state = {key: value.float() for key, value in own.items()}
     fusion = _token_fusion(state, stored.metadata, token_fusion, path)
     arch = replace(infer_architecture(state, path), decoder_norm_eps=stored.decoder_norm_eps)
     digest = _sha256_of(stored.files)
     built = _build(state, arch, path, variant=variant, token_fusion=fusion, image_size=image_size, sha256=digest)
+    built = replace(built, notice=notice)
     if base is None or whole is None:
         return built
     return replace(built, base=SourceFile(base.name, _sha256_of(whole.files)))
@@ -112,7 +124,8 @@ def checkpoint_of_model(
     given, name = weights_of(model)
     if is_part(given):
         raise ConfigError(f"model=: {name} without image encoder; expected the whole Sam")
-    state = {key: value.detach().cpu().float().clone() for key, value in given.items()}
+    own, notice = _own_names(given, name)
+    state = {key: value.detach().cpu().float().clone() for key, value in own.items()}
     digest = hashlib.sha256()
     for key in sorted(state):
         digest.update(key.encode())
@@ -120,7 +133,8 @@ def checkpoint_of_model(
     fusion = _token_fusion(state, {}, token_fusion, name)
     sha256 = digest.hexdigest()
     arch = infer_architecture(state, name)
-    return _build(state, arch, name, variant=variant, token_fusion=fusion, image_size=image_size, sha256=sha256)
+    built = _build(state, arch, name, variant=variant, token_fusion=fusion, image_size=image_size, sha256=sha256)
+    return replace(built, notice=notice)
 
 
 def from_official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -142,8 +156,17 @@ def infer_architecture(state: Mapping[str, Tensor], path: Path) -> Architecture:
     except NOT_A_MODEL as e:
         raise CheckpointError(
             f"{path.name}: not a SAM or SAM-HQ checkpoint (its tensors do not describe one: {e}); "
-            "expected the names and shapes of sam_hq_vit_b, vit_l, vit_h or vit_tiny"
+            "expected the names and shapes of sam_hq_vit_b, vit_l, vit_h or vit_tiny, or of a SAM 2.1"
         ) from e
+
+
+def _own_names(tensors: Mapping[str, Tensor], path: Path) -> tuple[Mapping[str, Tensor], str]:
+    """The tensors that segment images under SAM's names, and a line about those that do not."""
+    if not is_sam2(tensors):
+        return tensors, ""
+    video = video_names(tensors)
+    notice = f"{path.name}: {len(video)} tensors are for videos alone and left out, such as {video[0]}" if video else ""
+    return image_part(tensors, path), notice
 
 
 def _build(
@@ -169,7 +192,8 @@ def _build(
 
 def _empty_model(arch: Architecture, token_fusion: str, path: Path) -> PlainSam:
     try:
-        return PlainSam(arch) if token_fusion == NO_FUSION else Sam(arch, token_fusion=token_fusion)
+        plain, hq = (PlainSam2, Sam2) if arch.hiera else (PlainSam, Sam)
+        return plain(arch) if token_fusion == NO_FUSION else hq(arch, token_fusion=token_fusion)
     except (ValueError, RuntimeError, ZeroDivisionError) as e:
         raise CheckpointError(f"{path.name}: its tensors describe a model that cannot exist ({arch})") from e
 

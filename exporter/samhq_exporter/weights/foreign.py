@@ -1,4 +1,4 @@
-"""Weights that belong to SAM and still are no SAM: low-rank updates, adapters, SAM 2, shards. Each is said to be so."""
+"""Weights that belong to SAM and still are no SAM: low-rank updates, adapters, shards. Each is said to be so."""
 
 from __future__ import annotations
 
@@ -24,12 +24,9 @@ _KINDS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "only SAM's and SAM-HQ's own layers can be exported: export the model that the adapters were put into",
     ),
     (
-        re.compile(
-            r"(^|\.)(sam_mask_decoder|sam_prompt_encoder|memory_attention|memory_encoder|maskmem_tpos_enc|obj_ptr_proj)"
-            r"\b|(^|\.)image_encoder\.trunk\.|(^|\.)vision_encoder\.backbone\."
-        ),
-        "SAM 2",
-        "this release exports SAM and SAM-HQ; expected weights such as sam_hq_vit_b.pth",
+        re.compile(r"(^|\.)vision_encoder\.backbone\."),
+        "SAM 2 under the names of transformers",
+        "give the official file, such as sam2.1_hiera_large.pt",
     ),
     (
         re.compile(r"(^|\.)_?flat_param(_\d+)?$"),

@@ -11,6 +11,7 @@ from ..architecture import VARIANTS, Architecture
 
 MASK_TOKENS = "mask_decoder.mask_tokens.weight"
 NOT_A_MODEL = (KeyError, IndexError, ValueError, ZeroDivisionError)  # what reading sizes off other tensors may raise
+_HIERA = "image_encoder.trunk.patch_embed.proj.weight"
 _TINY_VIT = "image_encoder.patch_embed.seq.0.c.weight"
 
 
@@ -22,6 +23,8 @@ def architecture_of(state: Mapping[str, Tensor]) -> Architecture:
     """The sizes of the model; one of `NOT_A_MODEL` is raised if the tensors do not describe one."""
     if is_tiny_vit(state):  # one released size, and no shape shows its grid
         return VARIANTS["vit_tiny"]
+    if _HIERA in state:
+        return _hiera(state)
     patch = state["image_encoder.patch_embed.proj.weight"].shape  # (D, 3, P, P)
     grid = state["image_encoder.pos_embed"].shape[1]
     depth = _count(state, r"image_encoder\.blocks\.(\d+)\.")
@@ -46,6 +49,16 @@ def architecture_of(state: Mapping[str, Tensor]) -> Architecture:
         iou_head_dim=state["mask_decoder.iou_prediction_head.layers.0.weight"].shape[0],
         mask_in_chans=state["prompt_encoder.mask_downscaling.3.weight"].shape[0],
     )
+
+
+def _hiera(state: Mapping[str, Tensor]) -> Architecture:
+    """The row of this width and depth: heads, windows and global blocks show in no shape."""
+    width = state[_HIERA].shape[0]
+    depth = _count(state, r"image_encoder\.trunk\.blocks\.(\d+)\.")
+    rows = {(row.encoder_dim, row.depth): row for row in VARIANTS.values() if row.hiera}
+    if (width, depth) not in rows:
+        raise ValueError(f"a Hiera of width {width} with {depth} blocks, expected one of {sorted(rows)}")
+    return rows[width, depth]
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:

@@ -4,6 +4,7 @@
 * Relative positions of the global blocks, as SAM does (`get_rel_pos`): linear.
 
 Windowed blocks keep their window, hence their tables. A TinyViT has neither kind: nothing in it depends on the grid.
+Nor does anything in a Hiera, whose tables are enlarged to the grid whatever it is.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _POS_EMBED = "image_encoder.pos_embed"
 
 def resized(arch: Architecture, image_size: int) -> Architecture:
     """`arch` for another input size; ConfigError unless it is a positive multiple of the patch size."""
-    if image_size <= 0 or image_size % arch.patch_size:
+    if image_size <= 0 or image_size % arch.image_size_step:
         raise ConfigError(
-            f"--image-size: got {image_size}, expected a multiple of this model's patch size {arch.patch_size}"
+            f"--image-size: got {image_size}, expected a multiple of {arch.image_size_step} for this model"
         )
     return replace(arch, image_size=image_size)
 

@@ -16,7 +16,15 @@ from .foreign import require_own_kind
 
 # What DataParallel, torch.compile, FSDP and activation checkpointing put into names, at any depth.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-ROOTS = {"image_encoder", "prompt_encoder", "mask_decoder", "vision_encoder", "shared_image_embedding"}
+ROOTS = {
+    "image_encoder",
+    "prompt_encoder",
+    "mask_decoder",
+    "sam_prompt_encoder",
+    "sam_mask_decoder",
+    "vision_encoder",
+    "shared_image_embedding",
+}
 _STATISTICS = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD}
 _DECODER = "mask_tokens.weight"  # a mask decoder's alone, as SAM-HQ's training writes it
 

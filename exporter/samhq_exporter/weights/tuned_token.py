@@ -20,7 +20,7 @@ def with_hq_token(checkpoint: Checkpoint, file: Path) -> Checkpoint:
         ConfigError: the checkpoint is of a plain SAM.
         CheckpointError: the file holds no token that fits.
     """
-    token = checkpoint.sam_hq.mask_decoder.hq_token.weight
+    token = checkpoint.hq_token_weight
     dim, fusion = checkpoint.sam.arch.embed_dim, checkpoint.token_fusion
     token.copy_(torch.from_numpy(read_hq_token(file, embed_dim=dim, token_fusion=fusion)))
     return replace(checkpoint, hq_token=SourceFile(file.name, sha256_of(file)))

@@ -37,7 +37,17 @@ float finite(const json::Value& value, const char* name) {
     return number;
 }
 
+// Manifests name any family but SAM's.
+void require_family(const json::Value& sizes) {
+    const json::Value* family = sizes.find("family");
+    if (family == nullptr) return;
+    throw Error(SAMHQ_ERROR_CONTRACT,
+                concat(kManifestName, ": a model of family ", family->string("family"),
+                       ", this library runs SAM and SAM-HQ; run the bundle with the Python runtime"));
+}
+
 ModelSizes model_sizes(const json::Value& content, const std::string& token_fusion) {
+    require_family(content);
     ModelSizes sizes;
     sizes.image_size = side(content, "image_size");
     sizes.embedding_size = side(content, "embedding_size");

@@ -11,7 +11,7 @@ from ..bundle import load_bundle
 from ..contract import IMAGE_ENCODER, MASK_DECODER, Array, TensorSpec
 from ..frames.image_files import read_image
 from ..frames.prompts import encode_prompts
-from ..masks.choice import mask_weights
+from ..masks.choice import MaskChoice
 from ..predictor import PROMPTS_PER_CALL, Predictor
 from .cases import DECODER, ENCODER, END_TO_END, Case
 from .sample_image import sample_boxes
@@ -33,14 +33,14 @@ def _decoder(case: Case, image: Path, threads: int) -> Callable[[], object]:
     """
     bundle = load_bundle(case.bundle)
     session = bundle.open(MASK_DECODER, providers=(case.provider,), threads=threads)
-    side, low_res = bundle.manifest.sizes.image_size, bundle.manifest.sizes.low_res_size
+    sizes = bundle.manifest.sizes
+    side = sizes.image_size
     prompts = encode_prompts(
         box=sample_boxes(case.prompts, (side, side)),
         original_hw=(side, side),
-        image_size=side,
-        low_res_size=low_res,
+        sizes=sizes,
     )
-    weights = mask_weights(multimask_output=False, hq_token_only=False, token_masks=bundle.manifest.sizes.token_masks)
+    weights = MaskChoice(sizes=sizes, multimask_output=False).weights()
     features = [s for s in session.spec.inputs if s.shape[0] == "images"]
     shared = {s.name: _values(s, {"images": case.images}) for s in features}
     groups = [

@@ -38,6 +38,7 @@ def describe(bundle: Bundle) -> str:
     facts = [
         ("variant", m.variant),
         ("precision", m.precision),
+        ("family", m.sizes.family),
         ("token fusion", m.token_fusion if m.sizes.has_hq else f"{m.token_fusion}: plain SAM, no HQ part"),
         ("image size", str(m.sizes.image_size)),
         ("opset", str(m.opset)),

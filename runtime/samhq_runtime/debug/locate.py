@@ -151,8 +151,7 @@ def _feeds(bundle: Bundle, encoder: GraphFile) -> dict[str, dict[str, Array]]:
     if recorded is None:
         raise BundleError(f"{bundle.path}: has no {REFERENCE_NAME} to run; export it again with this version")
     manifest = bundle.manifest
-    pixels = {
-        "input_image": preprocess(recorded.image, manifest.sizes.image_size, manifest.pixel_mean, manifest.pixel_std)
-    }
+    frame = manifest.sizes.frame
+    pixels = {"input_image": preprocess(recorded.image, frame, manifest.pixel_mean, manifest.pixel_std)}
     features = compute(onnx_side(encoder, pixels), encoder.outputs)
     return {IMAGE_ENCODER: pixels, MASK_DECODER: {**features, **recorded.prompts[0].feeds(manifest.sizes)}}

@@ -54,7 +54,7 @@ class Closeness:
 def run_reference(bundle: Bundle, reference: Reference, encode: Session, decode: Session) -> Outputs:
     """Every output of both graphs for the recorded image and prompts, and for a mask prompt of their own."""
     manifest = bundle.manifest
-    input_image = preprocess(reference.image, manifest.sizes.image_size, manifest.pixel_mean, manifest.pixel_std)
+    input_image = preprocess(reference.image, manifest.sizes.frame, manifest.pixel_mean, manifest.pixel_std)
     features: Mapping[str, Tensor] = encode.keep({"input_image": input_image})
     outputs: Outputs = {name: [np.asarray(tensor)] for name, tensor in features.items()}
     prompts = [recorded.feeds(manifest.sizes) for recorded in reference.prompts]

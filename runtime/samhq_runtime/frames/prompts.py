@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..contract import Array, Float32, Int64
+from ..contract import Array, Float32, Int64, ModelFrame, ModelSizes
 from ..errors import PromptError
 from .geometry import to_model_frame
 from .numbers import finite_numbers
@@ -83,10 +83,9 @@ def encode_prompts(
     box: ArrayLike | None = None,
     mask_input: ArrayLike | None = None,
     original_hw: tuple[int, int],
-    image_size: int,
-    low_res_size: int,
+    sizes: ModelSizes,
 ) -> Prompts:
-    """Original-frame prompts -> Prompts, by the rules of `SamPredictor.predict_torch` and `PromptEncoder`.
+    """Original-frame prompts -> Prompts, by the rules of upstream's predictor and `PromptEncoder`.
 
     Args:
         point_coords: (N,2) or (B,N,2) x, y pixels; with `point_labels` (N,) or (B,N), 1 foreground, 0 background, -1
@@ -103,15 +102,16 @@ def encode_prompts(
     objects = _uneven_objects(point_coords, point_labels)
     points = None if objects else _points(point_coords, point_labels)
     corners = None if box is None else _box(box)
-    mask = None if mask_input is None else _mask(mask_input, low_res_size)
+    mask = None if mask_input is None else _mask(mask_input, sizes.low_res_size)
     batch = _batch_size(objects, points, corners, mask)
-    coords, labels = _filled(objects, corners) if objects else _points_and_corners(points, corners, batch)
+    pads = corners is None or sizes.rules.pads_boxes
+    coords, labels = _filled(objects, corners, pads) if objects else _points_and_corners(points, corners, batch, pads)
     return Prompts(
-        _in_model_frame(coords, original_hw, image_size),
+        _in_model_frame(coords, original_hw, sizes.frame),
         labels.astype(np.float32),
-        no_mask(low_res_size) if mask is None else mask,
+        no_mask(sizes.low_res_size) if mask is None else mask,
         mask is not None,
-        tuple(len(k[0]) + (1 if corners is None else 2) for _, k in objects or ()),
+        tuple(len(k[0]) + (0 if corners is None else 2) + pads for _, k in objects or ()),
     )
 
 
@@ -139,10 +139,10 @@ def _object(index: int, coords: ArrayLike, labels: ArrayLike) -> tuple[Array, Ar
         raise PromptError(f"object {index}: {e}") from e
 
 
-def _filled(objects: Sequence[tuple[Array, Array]], corners: Array | None) -> tuple[Array, Array]:
+def _filled(objects: Sequence[tuple[Array, Array]], corners: Array | None, pads: bool) -> tuple[Array, Array]:
     """As `_points_and_corners`, the shorter ones filled up to the longest."""
     boxes = [None] * len(objects) if corners is None else [c[None] for c in _repeat(corners, len(objects))]
-    each = [_points_and_corners(points, box, 1) for points, box in zip(objects, boxes, strict=True)]
+    each = [_points_and_corners(points, box, 1, pads) for points, box in zip(objects, boxes, strict=True)]
     longest = max(labels.shape[1] for _, labels in each)
     filled_coords, filled_labels = np.zeros((len(each), longest, 2)), np.full((len(each), longest), PADDING_LABEL)
     for index, (coords, labels) in enumerate(each):
@@ -150,18 +150,20 @@ def _filled(objects: Sequence[tuple[Array, Array]], corners: Array | None) -> tu
     return filled_coords, filled_labels
 
 
-def _points_and_corners(points: tuple[Array, Array] | None, corners: Array | None, batch: int) -> tuple[Array, Array]:
-    """Coordinates (batch,N,2) and labels (batch,N) of both; as upstream, points without a box get a padding point."""
+def _points_and_corners(
+    points: tuple[Array, Array] | None, corners: Array | None, batch: int, pads: bool
+) -> tuple[Array, Array]:
+    """Coordinates (batch,N,2) and labels (batch,N) of both, and of the padding point that upstream puts behind them."""
     coords: Array = np.zeros((batch, 0, 2))
     labels: Array = np.zeros((batch, 0))
     if points is not None:
         coords, labels = _repeat(points[0], batch), _repeat(points[1], batch)
-        if corners is None:
-            coords = np.concatenate([coords, np.zeros((batch, 1, 2))], axis=1)
-            labels = np.concatenate([labels, np.full((batch, 1), PADDING_LABEL)], axis=1)
     if corners is not None:
         coords = np.concatenate([coords, _repeat(corners, batch)], axis=1)
         labels = np.concatenate([labels, np.tile(BOX_CORNER_LABELS, (batch, 1))], axis=1)
+    if pads and (points is not None or corners is not None):  # a mask alone has none
+        coords = np.concatenate([coords, np.zeros((batch, 1, 2))], axis=1)
+        labels = np.concatenate([labels, np.full((batch, 1), PADDING_LABEL)], axis=1)
     return coords, labels
 
 
@@ -233,10 +235,10 @@ def _repeat(array: Array, batch: int) -> Array:
     return np.broadcast_to(array, (batch, *array.shape[1:]))
 
 
-def _in_model_frame(coords: Array, original_hw: tuple[int, int], image_size: int) -> Float32:
+def _in_model_frame(coords: Array, original_hw: tuple[int, int], frame: ModelFrame) -> Float32:
     """As `to_model_frame`; what was finite may not be after an image was enlarged."""
     with np.errstate(over="ignore"):
-        scaled = to_model_frame(coords, original_hw, image_size)
+        scaled = to_model_frame(coords, original_hw, frame)
     if not np.isfinite(scaled).all():
         raise PromptError("coordinates: beyond float32 once scaled to the model's frame; expected pixels of the image")
     return scaled

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..contract import GraphSpec
+from ..contract import FAMILIES, GraphSpec
 
 FLAVOURS = ("tensorrt", "rtx")
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of pairs, separators of lines
@@ -210,7 +210,8 @@ _CONTENT = record(
         "precision": text,
         "token_fusion": text,
         "sizes": record(
-            dict.fromkeys(("image_size", "embedding_size", "embed_dim"), _DIMENSION), {"token_masks": whole(1, 64)}
+            dict.fromkeys(("image_size", "embedding_size", "embed_dim"), _DIMENSION),
+            {"token_masks": whole(1, 64), "family": one_of(*FAMILIES)},
         ),
         "pixel_mean": each(pixel_value, length=3),
         "pixel_std": each(pixel_deviation, length=3),

@@ -11,6 +11,7 @@ from typing import Any
 from ..contract import (
     NO_FUSION,
     NUM_TOKEN_MASKS,
+    SAM,
     GraphSpec,
     ModelSizes,
     TensorSpec,
@@ -55,6 +56,8 @@ class Manifest:
         content["graphs"] = {name: _graph_json(entry) for name, entry in self.graphs.items()}
         if not self.engines:
             del content["engines"]
+        if self.sizes.family == SAM:  # as manifests were before there was another
+            del content["sizes"]["family"]
         return sealed(content)
 
     @classmethod

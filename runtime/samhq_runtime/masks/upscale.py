@@ -1,5 +1,7 @@
 """Low-resolution logits -> masks of the original size, as `Sam.postprocess_masks` does it: two bilinear steps.
 
+Where images are squashed there is nothing to crop between them, and one step, as in SAM 2.
+
 Both steps are linear and separable, so together they are one matrix per axis, and a narrow band of it at that: an
 output pixel depends on a few logits. The bands are multiplied block by block, in float64, so a thresholded mask never
 exists as floats of its full size, and does not depend on the order in which a BLAS library adds.
@@ -14,8 +16,8 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import Array, Float32, Float64
-from ..frames.geometry import fit_longest_side
+from ..contract import Array, Float32, Float64, ModelFrame
+from ..frames.geometry import fit_size
 
 _BLOCK = 64  # output pixels along an axis: products so small that no BLAS library wakes threads for them
 _BLOCKS = 4096  # of an axis at most; only sides beyond 262,144 pixels have larger blocks for it
@@ -34,28 +36,29 @@ class _Band:
         return _Band(self.targets, slice(self.sources.start - start, self.sources.stop - start), self.weights)
 
 
-def upscale(low_res_logits: Float32, original_hw: tuple[int, int], image_size: int) -> Float32:
+def upscale(low_res_logits: Float32, original_hw: tuple[int, int], frame: ModelFrame) -> Float32:
     """(..., L, L) logits -> (..., H, W): to the model frame, padding cropped, to the original size."""
     out = np.empty((*low_res_logits.shape[:-2], *original_hw), np.float32)
-    _upscale(low_res_logits, image_size, out, partial(np.copyto, casting="same_kind"))
+    _upscale(low_res_logits, frame, out, partial(np.copyto, casting="same_kind"))
     return out
 
 
 def upscale_masks(
-    low_res_logits: Float32, original_hw: tuple[int, int], image_size: int, *, threshold: float
+    low_res_logits: Float32, original_hw: tuple[int, int], frame: ModelFrame, *, threshold: float
 ) -> NDArray[np.bool_]:
     """`upscale(...) > threshold`, (..., H, W) bool, without the floats."""
     out = np.empty((*low_res_logits.shape[:-2], *original_hw), np.bool_)
-    _upscale(low_res_logits, image_size, out, lambda mask, logits: np.greater(logits, threshold, out=mask))
+    _upscale(low_res_logits, frame, out, lambda mask, logits: np.greater(logits, threshold, out=mask))
     return out
 
 
-def _upscale(low_res_logits: Float32, image_size: int, out: Array, write: Callable[[Array, Float64], object]) -> None:
+def _upscale(low_res_logits: Float32, frame: ModelFrame, out: Array, write: Callable[[Array, Float64], object]) -> None:
     height, width = out.shape[-2:]
     side = low_res_logits.shape[-1]
-    crop = fit_longest_side((height, width), image_size)
-    rows = _bands(side, image_size, crop[0], height)
-    columns = _bands(side, image_size, crop[1], width)
+    middle = ModelFrame(side, squashed=True) if frame.squashed else frame  # the first step then changes nothing
+    crop = fit_size((height, width), middle)
+    rows = _bands(side, middle.side, crop[0], height)
+    columns = _bands(side, middle.side, crop[1], width)
     used = slice(columns[0].sources.start, columns[-1].sources.stop)  # narrow pictures leave most columns out
     columns = tuple(column.counted_from(used.start) for column in columns)
     for logits, mask in zip(low_res_logits.reshape(-1, side, side), out.reshape(-1, height, width), strict=True):

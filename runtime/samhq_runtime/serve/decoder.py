@@ -17,28 +17,30 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from ..contract import ModelFrame
 from ..errors import ImageError
 from .errors import Reason, RequestError, message_of
 from .images import FittedImage, fitted
 from .options import MEGA, ServeOptions
 
-_HEAD = struct.Struct("<4I")  # height and width of the image, and of the pixels after it
+_HEAD = struct.Struct("<5I")  # height and width of the image, and of the pixels after it; bytes of one value
 _BASE_BYTES = 700 * MEGA  # addresses of the interpreter and its libraries
 _BYTES_PER_PIXEL = 40  # while a progressive file is decoded, turned and copied
 LIMITS = ("max_image_mp", "max_image_side", "max_aspect")
 
 
-def answer_of(content: bytes, image_size: int, limits: ServeOptions) -> bytes:
+def answer_of(content: bytes, frame: ModelFrame, limits: ServeOptions) -> bytes:
     """What `read_answer` reads."""
     try:
-        image = fitted(content, image_size, limits)
+        image = fitted(content, frame, limits)
     except (ImageError, RequestError) as e:
         reason = e.reason if isinstance(e, RequestError) else Reason.INVALID
         return json.dumps([reason.value, message_of(e)]).encode()
     except MemoryError:
         return json.dumps([Reason.TOO_LARGE.value, "image: needs more memory than an image file may"]).encode()
-    return _HEAD.pack(*image.original_hw, *image.pixels.shape[:2]) + image.pixels.tobytes()
+    return _HEAD.pack(*image.original_hw, *image.pixels.shape[:2], image.pixels.itemsize) + image.pixels.tobytes()
 
 
 def read_answer(answer: bytes) -> FittedImage:
@@ -46,11 +48,13 @@ def read_answer(answer: bytes) -> FittedImage:
     if answer.startswith(b"["):
         reason, message = json.loads(answer)
         raise RequestError(message, reason=Reason(reason))
-    height, width, *shape = _HEAD.unpack_from(answer)
-    return FittedImage(np.frombuffer(answer, np.uint8, offset=_HEAD.size).reshape(*shape, 3), (height, width))
+    height, width, *shape, size = _HEAD.unpack_from(answer)
+    dtype: DTypeLike = np.uint8 if size == 1 else np.float32
+    pixels = np.frombuffer(answer, dtype, offset=_HEAD.size)
+    return FittedImage(pixels.reshape(*shape, 3), (height, width))
 
 
-def main(socket: int, image_size: int, given: dict[str, Any]) -> None:
+def main(socket: int, frame: ModelFrame, given: dict[str, Any]) -> None:
     os.nice(given.pop("nice"))
     limits = ServeOptions(**given)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us
@@ -59,7 +63,7 @@ def main(socket: int, image_size: int, given: dict[str, Any]) -> None:
     with suppress(EOFError, OSError):  # the server is gone
         connection.send_bytes(b"")
         while True:
-            connection.send_bytes(answer_of(connection.recv_bytes(), image_size, limits))
+            connection.send_bytes(answer_of(connection.recv_bytes(), frame, limits))
 
 
 def _bound_memory(size: int) -> None:
@@ -69,4 +73,4 @@ def _bound_memory(size: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))
+    main(int(sys.argv[1]), ModelFrame(**json.loads(sys.argv[2])), json.loads(sys.argv[3]))

@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from socket import socketpair
 
+from ..contract import ModelFrame
 from ..frames.jpeg import read_jpeg_header
 from .decoder import LIMITS, read_answer
 from .errors import Reason, RequestError
@@ -29,8 +30,8 @@ _SMALL = 16 * MEGA  # pixels, times scans: what a photo of a telephone takes
 class Decoders:
     """Two groups of processes, one for files that are surely small work: large ones never keep those waiting."""
 
-    def __init__(self, image_size: int, limits: ServeOptions) -> None:
-        self._lanes = {small: _Lane(image_size, limits, nice=0 if small else _LARGE_NICE) for small in (True, False)}
+    def __init__(self, frame: ModelFrame, limits: ServeOptions) -> None:
+        self._lanes = {small: _Lane(frame, limits, nice=0 if small else _LARGE_NICE) for small in (True, False)}
         self._lanes[True].start()
 
     async def fit(self, content: bytes, deadline: float) -> FittedImage:
@@ -61,8 +62,8 @@ def is_small(content: bytes) -> bool:
 class _Lane:
     """Threads with a process each, which is started when first needed and again after it was ended."""
 
-    def __init__(self, image_size: int, limits: ServeOptions, *, nice: int) -> None:
-        self._image_size, self._limits, self._nice = image_size, limits, nice
+    def __init__(self, frame: ModelFrame, limits: ServeOptions, *, nice: int) -> None:
+        self._frame, self._limits, self._nice = frame, limits, nice
         self._own = threading.local()
         self._running: set[_Process] = set()
         self.threads = ThreadPoolExecutor(limits.workers, thread_name_prefix="samhq-decoder")
@@ -97,7 +98,7 @@ class _Lane:
     def _process(self) -> _Process:
         process: _Process | None = getattr(self._own, "process", None)
         if process is None or process not in self._running:
-            process = self._own.process = _Process.start(self._image_size, self._limits, self._nice)
+            process = self._own.process = _Process.start(self._frame, self._limits, self._nice)
             self._running.add(process)
         return process
 
@@ -115,10 +116,10 @@ class _Process:
     ready: bool = False
 
     @classmethod
-    def start(cls, image_size: int, limits: ServeOptions, nice: int) -> _Process:
+    def start(cls, frame: ModelFrame, limits: ServeOptions, nice: int) -> _Process:
         ours, theirs = socketpair()
         given = json.dumps({"nice": nice, **{name: getattr(limits, name) for name in LIMITS}})
-        arguments = [str(theirs.fileno()), str(image_size), given]
+        arguments = [str(theirs.fileno()), json.dumps(asdict(frame)), given]
         with theirs:
             child = subprocess.Popen(
                 [sys.executable, "-m", "samhq_runtime.serve.decoder", *arguments],

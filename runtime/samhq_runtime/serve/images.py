@@ -8,6 +8,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract import Float32, ModelFrame
 from ..frames.geometry import fit_image, require_image
 from ..frames.image_files import decode_image
 from .errors import Reason, RequestError
@@ -29,7 +30,7 @@ class ImageSource:
 class FittedImage:
     """`pixels` as `fit_image` makes them of an image of size `original_hw`: what is left to do is to encode them."""
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | Float32
     original_hw: HW
 
 
@@ -57,10 +58,10 @@ def read_pixels(content: bytes | NDArray[np.uint8], limits: ServeOptions) -> NDA
     return content
 
 
-def fitted(content: bytes | NDArray[np.uint8], image_size: int, limits: ServeOptions) -> FittedImage:
+def fitted(content: bytes | NDArray[np.uint8], frame: ModelFrame, limits: ServeOptions) -> FittedImage:
     """`read_pixels`, resized for the model."""
     pixels = read_pixels(content, limits)
-    return FittedImage(fit_image(pixels, image_size), (pixels.shape[0], pixels.shape[1]))
+    return FittedImage(fit_image(pixels, frame), (pixels.shape[0], pixels.shape[1]))
 
 
 def require_size(hw: HW, limits: ServeOptions) -> None:

@@ -54,7 +54,7 @@ class Service:
         self._in_flight = 0
         self._draining = False
         self.held = Budget(options.max_held_mb * MEGA)
-        self._decoders = Decoders(self.sizes.image_size, options)
+        self._decoders = Decoders(self.sizes.frame, options)
         self._fitting: OrderedDict[bytes, asyncio.Task[FittedImage]] = OrderedDict()
         cache = EmbeddingCache(max_bytes=options.cache_mb * MEGA, entry_bytes=_encoded_bytes(self.bundle))
         self.scheduler = Scheduler(cache, BatchLimit(options.max_batch, _BATCH_PIXELS))
@@ -192,7 +192,7 @@ class Service:
         if isinstance(source.content, bytes):
             return await self._decoders.fit(source.content, deadline)
         size = source.content.nbytes
-        return await off_loop(size, lambda: fitted(source.content, self.sizes.image_size, self.options))
+        return await off_loop(size, lambda: fitted(source.content, self.sizes.frame, self.options))
 
     def _forget(self, key: bytes, task: asyncio.Task[FittedImage]) -> None:
         """The last few stay until they are encoded; errors do not."""

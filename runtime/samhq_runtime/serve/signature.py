@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import NUM_SAM_TOKENS, Array, ModelSizes
+from ..contract import Array, ModelSizes
 from ..frames.image_files import encode_png
 from ..frames.prompts import encode_prompts
+from ..masks.choice import MaskChoice
 from ..masks.rle import encode_rle
 from .errors import Reason, RequestError
 from .tensors import BYTES, Tensor, bytes_array
@@ -95,7 +96,7 @@ class Segmentation:
     """What B prompts gave, K masks each, as `Predictor.predict` returns it.
 
     `masks` (B,K,H,W) bool, `iou_predictions` (B,K), `low_res_logits` (B,K,L,L). K is 1, or 3 for `multimask_output` of
-    a plain SAM.
+    a SAM 2 or a plain SAM.
     """
 
     masks: Array
@@ -176,8 +177,7 @@ def read_prompts(request: InferRequest, sizes: ModelSizes, *, max_prompts: int, 
     prompts = encode_prompts(  # for its checks alone, so the frame does not matter
         **given,
         original_hw=(sizes.image_size, sizes.image_size),
-        image_size=sizes.image_size,
-        low_res_size=sizes.low_res_size,
+        sizes=sizes,
     )
     if not len(prompts):
         raise RequestError("no prompts: got an empty batch, expected at least one; leave the request out")
@@ -187,7 +187,7 @@ def read_prompts(request: InferRequest, sizes: ModelSizes, *, max_prompts: int, 
 
 def masks_per_prompt(prompts: PromptSet, sizes: ModelSizes) -> int:
     """K."""
-    return 1 if sizes.has_hq or not prompts.options["multimask_output"] else NUM_SAM_TOKENS - 1
+    return MaskChoice(sizes=sizes, **prompts.options).masks
 
 
 def _require_sizes(given: Mapping[str, Array], *, max_prompts: int, max_points: int) -> None:

@@ -53,7 +53,7 @@ class TritonPythonModel:
     def _segment(self, request: InferRequest) -> Segmentation:
         sizes = self._predictor.bundle.manifest.sizes
         prompts, source = read_infer(request, sizes, _OPTIONS)
-        image = fitted(source.content, sizes.image_size, _OPTIONS)
+        image = fitted(source.content, sizes.frame, _OPTIONS)
         require_room(request, prompts, image.original_hw, sizes, _OPTIONS)
         encoded = self._predictor.encode_fitted(image.pixels, image.original_hw)
         arguments: dict[str, Any] = dict(prompts.arrays)

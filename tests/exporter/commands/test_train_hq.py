@@ -19,6 +19,7 @@ from samhq_exporter.training import hq_stage
 from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_exporter.weights.stored import read_weights
 from samhq_runtime import Predictor
+from samhq_runtime.contract import ModelFrame
 from samhq_runtime.frames.geometry import preprocess
 from samhq_runtime.frames.image_files import read_image
 from tests.support.models import TINY, save_checkpoint, save_state, tiny_sam
@@ -78,7 +79,7 @@ def test_plain_sam_gets_an_hq_part(pairs: Path, tmp_path: Path, capsys: pytest.C
         assert predictor.bundle.manifest.token_fusion == "sum"
         _, _, logits = predictor.predict(box=[10, 10, 80, 80], multimask_output=False)
     side = 4 * TINY.embedding_size
-    frame = preprocess(image, TINY.image_size, PIXEL_MEAN, PIXEL_STD)
+    frame = preprocess(image, ModelFrame(TINY.image_size), PIXEL_MEAN, PIXEL_STD)
     features = sam.encode_image(torch.from_numpy(frame))
     scale = TINY.image_size / image.shape[0]
     coords, labels = torch.tensor([[[10.0, 10.0], [80.0, 80.0]]]) * scale, torch.tensor([[2.0, 3.0]])

@@ -10,6 +10,7 @@ import torch
 from samhq_exporter.architecture import PIXEL_MEAN, PIXEL_STD
 from samhq_exporter.training.data import collate
 from samhq_exporter.training.pairs import Pairs, to_frame
+from samhq_runtime.contract import ModelFrame
 from samhq_runtime.evaluation.open import open_dataset
 from samhq_runtime.frames.geometry import preprocess
 from tests.support.pairs import draw_pairs
@@ -21,7 +22,7 @@ def test_frame_is_that_of_prediction() -> None:
     mask[0, 30:, 45:] = True
     mask[1, 7, 7] = True  # vanishes in any smaller picture, unless it is kept
     sample = to_frame(image, mask, 30)
-    expected = torch.from_numpy(preprocess(image, 30, PIXEL_MEAN, PIXEL_STD))
+    expected = torch.from_numpy(preprocess(image, ModelFrame(30), PIXEL_MEAN, PIXEL_STD))
     torch.testing.assert_close(collate([sample]).images, expected, rtol=0, atol=0.5 / min(PIXEL_STD))
     assert sample.masks[0].nonzero().tolist() == [[y, x] for y in range(10, 20) for x in range(15, 30)]
     assert sample.masks[1].nonzero().tolist() == [[2, 2]]

@@ -166,8 +166,23 @@ REFUSED: dict[str, tuple[Callable[[State], object], str]] = {
         r"linear_a_q\.weight \(1 of ",
     ),
     "adapters": (lambda s: {**s, "image_encoder.blocks.0.MLP_Adapter.D_fc1.weight": torch.zeros(1)}, "holds adapters"),
-    "SAM 2": (sam2, "holds SAM 2.*this release exports SAM and SAM-HQ"),
-    "SAM 2 in its wrapping": (lambda s: {"model": sam2(s)}, "holds SAM 2"),
+    "SAM 2 before 2.1": (sam2, "holds SAM 2, not SAM 2.1.*no_obj_embed_spatial is missing"),
+    "SAM 2 before 2.1 in its wrapping": (lambda s: {"model": sam2(s)}, "holds SAM 2, not SAM 2.1"),
+    "SAM 2's video part": (
+        lambda s: {"memory_attention.norm.weight": torch.zeros(2), "sam_mask_decoder.iou_token.weight": torch.zeros(2)},
+        "parts of SAM 2 without its image encoder",
+    ),
+    "SAM 2 of transformers": (
+        lambda s: {"vision_encoder.backbone.pos_embed": torch.zeros(2)},
+        "holds SAM 2 under the names of transformers",
+    ),
+    "a Hiera of another size": (
+        lambda s: {
+            "image_encoder.trunk.patch_embed.proj.weight": torch.zeros(8, 3, 7, 7),
+            "sam_mask_decoder.mask_tokens.weight": torch.zeros(4, 8),
+        },
+        "a Hiera of width 8 with 0 blocks",
+    ),
     "FSDP": (lambda s: {"_fsdp_wrapped_module._flat_param": torch.zeros(9)}, "one FSDP process"),
     "a training program's class": (
         lambda s: {"model": s, "config": Config()},

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.model import Sam
+from samhq_exporter.model import Sam, Sam2
 from samhq_exporter.weights.checkpoint import (
     infer_architecture,
     load_checkpoint,
@@ -55,6 +55,7 @@ def test_tensor_of_another_shape(state: State, tmp_path: Path, key: str, kind: s
 @pytest.mark.parametrize("name", [name for name, row in VARIANTS.items() if not row.stages])
 def test_every_variant_is_recognised_by_shapes_alone(name: str) -> None:
     with torch.device("meta"):
-        state = to_official_keys(Sam(VARIANTS[name]).state_dict())
+        model = (Sam2 if VARIANTS[name].hiera else Sam)(VARIANTS[name])
+        state = to_official_keys(model.state_dict())
     assert all(value.is_meta for value in state.values())
     assert infer_architecture(state, Path("m.pth")) == VARIANTS[name]

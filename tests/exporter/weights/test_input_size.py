@@ -138,7 +138,7 @@ def test_sizes_that_do_not_fit(
 ) -> None:
     command = ["--checkpoint", str(tiny_checkpoint), "--output", str(tmp_path / "bundle")]
     assert main([*command, "--image-size", str(image_size)]) == 1
-    assert f"got {image_size}, expected a multiple of this model's patch size 16" in capsys.readouterr().err
+    assert f"got {image_size}, expected a multiple of 16 for this model" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

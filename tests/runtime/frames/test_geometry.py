@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from samhq_runtime.contract import ModelFrame
 from samhq_runtime.errors import ImageError
 from samhq_runtime.frames.geometry import fit_longest_side, preprocess, require_image, to_model_frame
 
@@ -44,7 +45,7 @@ def test_fit_longest_side(original_hw: tuple[int, int], image_size: int, expecte
 def test_to_model_frame(
     original_hw: tuple[int, int], coords_xy: list[list[float]], expected: list[list[float]]
 ) -> None:
-    got = to_model_frame(np.array(coords_xy), original_hw, 1024)
+    got = to_model_frame(np.array(coords_xy), original_hw, ModelFrame(1024))
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
@@ -52,7 +53,7 @@ def test_to_model_frame(
 @pytest.mark.parametrize("shape", [(48, 64, 3), (64, 48, 3), (200, 133, 3), (1, 1, 3), (1, 300, 3)])
 def test_preprocess_resizes_normalises_and_pads_with_zeros(shape: tuple[int, ...]) -> None:
     image, side = noise(*shape), 64
-    got = preprocess(image, side, MEAN, STD)
+    got = preprocess(image, ModelFrame(side), MEAN, STD)
     height, width = fit_longest_side((shape[0], shape[1]), side)
     resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     expected = ((resized - np.array(MEAN)) / STD).transpose(2, 0, 1)
@@ -87,4 +88,6 @@ def test_require_image_refuses(image: object, complaint: str) -> None:
 def test_require_image_accepts_views() -> None:
     image = noise(8, 8, 3)[::2, ::-1]
     assert require_image(image) is image
-    np.testing.assert_array_equal(preprocess(image, 16, MEAN, STD), preprocess(image.copy(), 16, MEAN, STD))
+    np.testing.assert_array_equal(
+        preprocess(image, ModelFrame(16), MEAN, STD), preprocess(image.copy(), ModelFrame(16), MEAN, STD)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from samhq_runtime.contract import SAM2, ModelSizes
 from samhq_runtime.errors import PromptError
 from samhq_runtime.frames.prompts import Prompts, encode_prompts
 
 SIDE = 8  # of low_res_logits
+SIZES = ModelSizes(image_size=200, embedding_size=SIDE // 4, embed_dim=8, token_masks=5)
 NAN, INF = float("nan"), float("inf")
 BOX = [10, 20, 30, 40]
 ENDLESS: list[Any] = []
@@ -21,7 +24,7 @@ ENDLESS.append(ENDLESS)
 
 def encode(**prompts: Any) -> Prompts:
     """Prompts on an image of 50 x 100 pixels for a model of 200 x 200: coordinates double."""
-    return encode_prompts(**prompts, original_hw=(50, 100), image_size=200, low_res_size=SIDE)
+    return encode_prompts(**prompts, original_hw=(50, 100), sizes=SIZES)
 
 
 @pytest.mark.parametrize(
@@ -184,3 +187,23 @@ def test_no_mask_input_is_zeros_that_do_not_count() -> None:
 def test_refused(prompts: dict[str, Any], complaint: str) -> None:
     with pytest.raises(PromptError, match=complaint):
         encode(**prompts)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "coords", "labels"),
+    [
+        ({"point_coords": [[5, 6]], "point_labels": [1]}, [[[10, 24], [0, 0]]], [[1, -1]]),
+        ({"box": BOX}, [[[20, 80], [60, 160], [0, 0]]], [[2, 3, -1]]),
+        (
+            {"box": BOX, "point_coords": [[5, 6]], "point_labels": [0]},
+            [[[10, 24], [20, 80], [60, 160], [0, 0]]],
+            [[0, 2, 3, -1]],
+        ),
+        ({"mask_input": np.zeros((1, SIDE, SIDE))}, np.zeros((1, 0, 2)), np.zeros((1, 0))),
+    ],
+)
+def test_sam2_squashes_and_pads_boxes_too(prompts: dict[str, Any], coords: Any, labels: Any) -> None:
+    sizes = dataclasses.replace(SIZES, family=SAM2)
+    got = encode_prompts(**prompts, original_hw=(50, 100), sizes=sizes)
+    np.testing.assert_allclose(got.point_coords, coords, rtol=1e-6)
+    np.testing.assert_array_equal(got.point_labels, labels)

@@ -1,0 +1,159 @@
+"""SAM 2.1 and HQ-SAM 2 from a checkpoint file to masks, against what the official code computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+
+from samhq_exporter.passes import check_rules
+from samhq_exporter.precision.typed import traced
+from samhq_exporter.tracing.modules import graphs_of
+from samhq_exporter.weights.checkpoint import load_checkpoint
+from samhq_runtime.bundle import Bundle
+from samhq_runtime.contract import Array
+from samhq_runtime.errors import CheckpointError, ConfigError
+from samhq_runtime.frames.geometry import preprocess
+from samhq_runtime.predictor import Predictor
+from tests.support.sam2_golden import OPTIONS, Golden, cases, disc, images
+from tests.support.sam2_weights import seeded_state
+from tests.support.shared import shared, shared_bundle
+
+MODELS = ("sam2", "hq_sam2")
+FEATURES = {"image_embeddings": "image_embed", "high_res_feats_0": "feat_s0", "high_res_feats_1": "feat_s1"}
+RELATIVE, IOU, PIXELS = 1e-5, 1e-5, 3  # of a tensor's range; absolute; of a mask
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files as they are released: all of the weights, those for videos too, under the key `model`."""
+
+    def make(folder: Path) -> None:
+        for model in MODELS:
+            state = {name: torch.from_numpy(value) for name, value in seeded_state(Golden(model).keys).items()}
+            torch.save({"model": state}, folder / f"{model}.pt")
+
+    folder = shared(tmp_path_factory, "sam2-checkpoints", make)
+    return {model: folder / f"{model}.pt" for model in MODELS}
+
+
+@pytest.fixture(scope="session", params=MODELS)
+def model(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def bundle(model: str, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return shared_bundle(tmp_path_factory, checkpoints[model])
+
+
+def close(golden: Golden, name: str, got: Array, *, range_of: float | None = None) -> None:
+    want, ours = golden.pair(name, got)
+    np.testing.assert_allclose(ours, want, rtol=0, atol=range_of or RELATIVE * np.ptp(want), err_msg=name)
+
+
+def test_features_and_pixels(model: str, bundle: Bundle) -> None:
+    golden, manifest = Golden(model), bundle.manifest
+    with Predictor(bundle, threads=1) as predictor:
+        for name, image in images().items():
+            pixels = preprocess(image, manifest.sizes.frame, manifest.pixel_mean, manifest.pixel_std)
+            close(golden, f"{name}/input_image", pixels)
+            features = predictor.encode(image).features
+            for ours, theirs in FEATURES.items():
+                close(golden, f"{name}/{theirs}", np.asarray(features[ours]))
+
+
+@pytest.mark.parametrize("image", ["coffee", "cat"])
+def test_predictions(model: str, bundle: Bundle, image: str) -> None:
+    golden, pixels = Golden(model), images()[image]
+    earlier: dict[str, Array] = {"disc": disc(bundle.manifest.sizes.low_res_size)}
+    with Predictor(bundle, threads=1) as predictor:
+        predictor.set_image(pixels)
+        for case, arguments in cases(pixels).items():
+            given: dict[str, Any] = dict(arguments)
+            if "mask_input" in given:
+                given["mask_input"] = earlier[given["mask_input"]]
+            for options in OPTIONS:
+                if bundle.manifest.sizes.has_hq or not options.startswith("hq"):
+                    masks, iou, logits = predictor.predict(**given, **OPTIONS[options])
+                    if options == "single":
+                        earlier[case] = logits
+                    compare(golden, f"{image}/{case}/{options}", masks, iou, logits)
+
+
+def compare(golden: Golden, name: str, masks: Array, iou: Array, logits: Array) -> None:
+    known = {key.rpartition("/")[2].rstrip("@#") for key in golden.arrays if key.startswith(f"{name}/")}
+    if "low_res_logits" in known:
+        close(golden, f"{name}/low_res_logits", logits)
+    if "iou_predictions" in known:
+        if name.endswith("hq_multi"):  # upstream returns the three of SAM's masks with the one HQ mask
+            want = golden.arrays[f"{name}/iou_predictions"].max(axis=-1, keepdims=True)
+            np.testing.assert_allclose(iou, want, rtol=0, atol=IOU)
+        else:
+            close(golden, f"{name}/iou_predictions", iou, range_of=IOU)
+    if "masks" in known:
+        assert (masks != golden.masks(f"{name}/masks")).sum() <= PIXELS, name
+
+
+def test_another_hq_token_changes_the_masks(checkpoints: dict[str, Path], tmp_path_factory: Any) -> None:
+    bundle = shared_bundle(tmp_path_factory, checkpoints["hq_sam2"])
+    image, token = images()["cat"], np.full((1, bundle.manifest.sizes.embed_dim), 0.5, np.float32)
+    results = []
+    for hq_token in (None, token):
+        with Predictor(bundle, threads=1, hq_token=hq_token) as predictor:
+            predictor.set_image(image)
+            results.append(predictor.predict(box=[20, 40, 160, 220], return_logits=True)[0])
+    assert np.abs(results[0] - results[1]).max() > 1
+
+
+@pytest.mark.parametrize(("fusion", "operator"), [("sum", "Add"), ("hadamard", "Mul")])
+def test_token_fusion_is_a_live_node(checkpoints: dict[str, Path], fusion: str, operator: str) -> None:
+    sam = load_checkpoint(checkpoints["hq_sam2"], token_fusion=fusion).sam
+    decoder = traced(graphs_of(sam)[1])
+    check_rules(decoder, token_fusion=fusion)
+    assert [node.op_type for node in decoder.graph if (node.name or "").startswith("/token_fusion/")] == [operator]
+
+
+def test_positions_are_a_constant(bundle: Bundle) -> None:
+    """Neither enlarged nor repeated in the graph."""
+    operators = {node.op_type for node in ir.load(bundle.path / "image_encoder.onnx").graph}
+    assert not operators & {"Resize", "Tile", "Mod"}
+
+
+def test_tensors_for_videos_are_named(checkpoints: dict[str, Path]) -> None:
+    checkpoint = load_checkpoint(checkpoints["sam2"])
+    assert checkpoint.variant == "hiera_demo"
+    assert checkpoint.notice.startswith("sam2.pt: 160 tensors are for videos alone and left out, such as ")
+
+
+def state_of(path: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["model"]
+    return state
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        ("no_obj_embed_spatial", "holds SAM 2, not SAM 2.1"),
+        ("image_encoder.", "parts of SAM 2 without its image encoder"),
+        ("sam_mask_decoder.hf_mlp.", r"tensors missing \[mask_decoder.hq_mlp"),
+        ("no_mem_embed", r"tensors missing \[image_encoder.neck.no_mem_embed\]"),
+    ],
+)
+def test_incomplete_weights(checkpoints: dict[str, Path], tmp_path: Path, left_out: str, message: str) -> None:
+    state = state_of(checkpoints["hq_sam2"])
+    torch.save({name: value for name, value in state.items() if not name.startswith(left_out)}, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(tmp_path / "m.pt")
+
+
+def test_input_sizes(checkpoints: dict[str, Path]) -> None:
+    sam = load_checkpoint(checkpoints["sam2"], image_size=96).sam
+    features = sam.encode_image(torch.zeros(1, 3, 96, 96))
+    assert [tuple(tensor.shape) for tensor in features] == [(1, 64, 6, 6), (1, 8, 24, 24), (1, 16, 12, 12)]
+    with pytest.raises(ConfigError, match="expected a multiple of 32 for this model"):
+        load_checkpoint(checkpoints["sam2"], image_size=112)
