@@ -200,8 +200,11 @@ def test_ctrl_c_when_the_bundle_is_there(
 
 
 def assert_one_message(err: str, complaint: str) -> None:
-    """The last line, after the steps that went well, and no other, is the error."""
-    *steps, message = err.splitlines()
+    """After the steps that went well one error, last; what may be typed to mend it is indented below."""
+    lines = err.splitlines()
+    steps = [line for line in lines if not line.startswith(("error: ", "    "))]
+    message, *advice = lines[len(steps) :]
     assert message.startswith("error: ")
     assert complaint in message
     assert all(" ... " in step for step in steps), err
+    assert not [line for line in advice if not line.startswith("    ")], err
