@@ -68,7 +68,7 @@ BOXES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("box", BOXES, ids=lambda box: str(box)[:24])
+@pytest.mark.parametrize("box", BOXES, ids=lambda box: str(box)[:18])
 def test_coordinates_are_refused_in_one_message(predictor: Predictor, box: Any) -> None:
     """Before the model sees them; afterwards the predictor answers as before."""
     before = predictor.predict(box=[5, 6, 40, 50])[2]
