@@ -34,6 +34,17 @@ def add_max_image_mp(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_white_point(parser: argparse.ArgumentParser) -> None:
+    """For images of 16 bits."""
+    parser.add_argument(
+        "--white-point",
+        type=int,
+        default=65535,
+        metavar="N",
+        help="value of white in images of 16 bits: 4095 where a camera of 12 bits made them (default: 65535)",
+    )
+
+
 def add_verify_key(parser: argparse.ArgumentParser) -> None:
     """For commands that take one bundle or several."""
     parser.add_argument(

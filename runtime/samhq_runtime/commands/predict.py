@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError
-from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, provider_names
+from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point, provider_names
 from .predict_folder import add_fleet_options, for_a_folder, predict_folder
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
 
     add_max_image_mp(predict)
+    add_white_point(predict)
     add_fleet_options(predict)
 
 
@@ -91,7 +92,7 @@ def _predict(options: argparse.Namespace) -> None:
         allow_megapixels(options.max_image_mp)
     if not options.point and not options.negative_point and options.box is None:
         raise PromptError("no prompt: give --box, --point, or both")
-    image = read_image(options.image)
+    image = read_image(options.image, white_point=options.white_point)
     with _open(options) as predictor:
         predictor.set_image(image)
         mask, iou = _best(predictor, options, hq_token_only=options.hq_token_only)

@@ -65,6 +65,7 @@ def predict_folder(options: argparse.Namespace) -> None:
         providers=options.providers,
         hq_token=options.hq_token and options.hq_token.resolve(),
         max_image_mp=options.max_image_mp,
+        white_point=options.white_point,
     )
     require_settings(fleet.output, _settings(fleet.bundle, options))
     sweep(fleet.output)

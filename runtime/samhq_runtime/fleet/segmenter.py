@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SamHqError
-from ..frames.image_files import allow_megapixels, read_image
+from ..frames.image_files import WHITE, allow_megapixels, read_image
 from ..frames.image_names import image_file
 from ..predictor import Predictor
 from .jobs import ImageJob
@@ -22,6 +22,7 @@ class FleetOptions:
         bundle, images, output: folders that every worker sees under the same path.
         multimask_output, hq_token_only: as `Predictor.predict` takes them.
         providers, threads, hq_token: as `Predictor` takes them.
+        white_point: as `read_image` takes it.
         max_image_mp: as `allow_megapixels` takes it; None leaves Pillow's own limit.
     """
 
@@ -34,6 +35,7 @@ class FleetOptions:
     threads: int = 0
     hq_token: Path | None = None
     max_image_mp: float | None = None
+    white_point: int = WHITE
 
 
 class Segmenter:
@@ -56,7 +58,9 @@ class Segmenter:
     def _run(self, job: ImageJob) -> str:
         options = self._options
         try:
-            self._predictor.set_image(read_image(image_file(options.images, job.image)))
+            self._predictor.set_image(
+                read_image(image_file(options.images, job.image), white_point=options.white_point)
+            )
             masks, iou_predictions, _ = self._predictor.predict_batch(
                 **job.arguments(), multimask_output=options.multimask_output, hq_token_only=options.hq_token_only
             )

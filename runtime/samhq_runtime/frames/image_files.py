@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contract import Array
 from ..errors import ConfigError, ImageError, SamHqError
 from ..files import write_whole
 from ..flags import flag_of
 from ..installing import unavailable
 from .jpeg import require_scans
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -26,7 +30,10 @@ if TYPE_CHECKING:
 _SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _JPEG_FORMATS = ("JPEG", "MPO")
 _SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose 16-bit grey some versions of Pillow open as 32-bit integers
-_LEVEL = 257  # 65535 / 255
+WHITE = 65535
+_TWELVE_BITS = 4095
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+_UNDER_ALPHA = (255, 255, 255)
 _MEGA = 1_000_000
 _REFUSED = 2  # times MAX_IMAGE_PIXELS; Pillow warns from once
 _ORIENTATION = 0x0112  # EXIF tag
@@ -36,21 +43,25 @@ _TURNS = {
 }  # fmt: skip
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, *, white_point: int = WHITE) -> NDArray[np.uint8]:
     """An image file as (H,W,3) uint8 RGB, turned as its EXIF orientation says; grey and palette become RGB.
 
-    Sixteen bits a pixel become eight: 65535 is white.
+    Sixteen bits a pixel become eight: `white_point` and what is above it is white. Cameras with 10, 12 or 14 bits store
+    1023, 4095 or 16383 for it. What is transparent is seen over white. Of animations it is the first picture.
 
     Raises:
+        ConfigError: a white point out of 1 to 65535.
         ImageError: missing, unreadable, damaged, without pixels, of values whose white is not known, or larger than
             `allow_megapixels`.
     """
+    if not 1 <= white_point <= WHITE:
+        raise ConfigError(f"{flag_of('white_point')}: got {white_point}, expected 1 to {WHITE}")
     if not path.is_file():
         raise ImageError(f"{path}: no such image file")
     with _opened(path, str(path)) as image:
         if image.format in _JPEG_FORMATS:
             require_scans(path.read_bytes(), str(path))
-        return _as_rgb(image)
+        return _as_rgb(image, white_point, name=path.name)
 
 
 def allow_megapixels(megapixels: float) -> None:
@@ -126,15 +137,38 @@ def _opened(file: Path | BytesIO, name: str, *, trusted: bool = True) -> Iterato
         ) from e
 
 
-def _as_rgb(image: PillowImage) -> NDArray[np.uint8]:
+def _as_rgb(image: PillowImage, white_point: int = WHITE, name: str = "image") -> NDArray[np.uint8]:
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I)
     if not sixteen_bits and image.mode[0] in ("I", "F"):
         raise ImageError(f"pixels of mode {image.mode}: which value is white is not known; save 8 or 16 bits a channel")
     image = _upright(image)
     if sixteen_bits:
-        grey = ((np.asarray(image).astype(np.uint32) + _LEVEL // 2) // _LEVEL).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+        return _from_sixteen_bits(np.asarray(image), white_point, name)
+    return np.asarray((_over_white(image) if _shows_through(image) else image).convert("RGB"))
+
+
+def _from_sixteen_bits(values: Array, white_point: int, name: str) -> NDArray[np.uint8]:
+    """(H,W) -> (H,W,3), rounded; dark ones are left as they are, with a notice."""
+    brightest = int(values.max(initial=0))
+    if 0 < brightest <= _TWELVE_BITS and white_point == WHITE:
+        _log.warning(
+            "%s: 16 bits a pixel, of which the brightest has %d of %d; if white is %d (12 bits), give --white-point",
+            name, brightest, WHITE, _TWELVE_BITS,
+        )  # fmt: skip
+    scaled = (np.minimum(values.astype(np.uint32), white_point) * 255 + white_point // 2) // white_point
+    return np.repeat(scaled.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _shows_through(image: PillowImage) -> bool:
+    return image.mode in _WITH_ALPHA or "transparency" in image.info
+
+
+def _over_white(image: PillowImage) -> PillowImage:
+    """What shows through is white: colours under full transparency are whatever the program that wrote it left there."""
+    from PIL import Image
+
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (*_UNDER_ALPHA, 255)), layer)
 
 
 def _upright(image: PillowImage) -> PillowImage:

@@ -147,3 +147,72 @@ def test_large_images_are_read_by_those_who_say_so(tmp_path: Path) -> None:
 def test_megapixels_that_are_none(megapixels: float) -> None:
     with pytest.raises(ConfigError, match="--max-image-mp: got"):
         allow_megapixels(megapixels)
+
+
+def _saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> Path:
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+HOLE = np.dstack([np.full((4, 6, 3), (10, 200, 30), np.uint8), np.zeros((4, 6), np.uint8)])
+HOLE[:, 3:, 3] = 255  # the left half is transparent
+
+
+def test_what_is_transparent_is_seen_over_white(tmp_path: Path) -> None:
+    palette = Image.fromarray(HOLE[..., :3]).quantize(4)
+    index = palette.getpixel((0, 0))
+    expected = np.full((4, 6, 3), (10, 200, 30), np.uint8)
+    expected[:, :3] = 255
+    for name, options in (("a.png", {}), ("a.webp", {"lossless": True}), ("a.tiff", {})):
+        np.testing.assert_array_equal(read_image(_saved(tmp_path, Image.fromarray(HOLE), name, **options)), expected)
+    all_of_it = read_image(_saved(tmp_path, palette, "palette.png", transparency=index))
+    np.testing.assert_array_equal(all_of_it, np.full((4, 6, 3), 255, np.uint8))
+    half = HOLE.copy()
+    half[..., 3] = 51
+    grey = np.rint((half[..., :3] * 51.0 + 255 * 204) / 255)
+    assert np.abs(read_image(_saved(tmp_path, Image.fromarray(half), "half.png")) - grey).max() <= 1
+
+
+def test_of_an_animation_the_first_picture_is_read(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "blue")]
+    for name in ("a.gif", "a.png", "a.webp", "a.tiff"):
+        path = _saved(tmp_path, frames[0], name, save_all=True, append_images=frames[1:], lossless=True)
+        assert (read_image(path) == (255, 0, 0)).all(), name
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (65_500, 2), (2, 65_500)])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp"])
+def test_narrow_and_long_pictures(tmp_path: Path, size: tuple[int, int], suffix: str) -> None:
+    picture = read_image(_saved(tmp_path, Image.new("RGB", size, (9, 99, 199)), f"a.{suffix}"))
+    assert picture.shape == (size[1], size[0], 3)
+    assert np.abs(picture.astype(int) - (9, 99, 199)).max() <= 4  # JPEG rounds
+
+
+@pytest.mark.parametrize(("bits", "white"), [(10, 1023), (12, 4095), (14, 16383), (16, 65535)])
+def test_the_white_point_of_16_bits(tmp_path: Path, bits: int, white: int) -> None:
+    values = np.array([[0, white // 2, white, 2**bits - 1]], np.uint16)
+    picture = read_image(_saved(tmp_path, Image.fromarray(values), "a.png"), white_point=white)
+    assert picture[0, :, 0].tolist() == [0, round(white // 2 * 255 / white), 255, 255]
+
+
+def test_values_above_the_white_point_are_white(tmp_path: Path) -> None:
+    path = _saved(tmp_path, Image.fromarray(np.array([[4095, 5000, 65535]], np.uint16)), "a.png")
+    assert (read_image(path, white_point=4095) == 255).all()
+
+
+@pytest.mark.parametrize("white_point", [0, -1, 65536])
+def test_white_points_that_are_none(tmp_path: Path, white_point: int) -> None:
+    with pytest.raises(ConfigError, match="--white-point: got"):
+        read_image(_saved(tmp_path, Image.fromarray(RGB), "a.png"), white_point=white_point)
+
+
+@pytest.mark.parametrize(("brightest", "said"), [(4095, True), (4096, False), (0, False)])
+def test_a_dark_picture_of_16_bits_is_noticed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, brightest: int, said: bool
+) -> None:
+    path = _saved(tmp_path, Image.fromarray(np.array([[0, brightest]], np.uint16)), "dark.png")
+    read_image(path)
+    assert ("dark.png: 16 bits a pixel" in caplog.text and "--white-point" in caplog.text) is said
+    caplog.clear()
+    read_image(path, white_point=4095)
+    assert not caplog.text
