@@ -117,11 +117,13 @@ def _settings(bundle: Path, options: argparse.Namespace) -> dict[str, object]:
     """What decides the masks: the files of the bundle, and the options of a prediction."""
     from ..bundle import load_bundle
     from ..files import sha256_of
+    from ..frames.image_files import WHITE
     from ..manifest import MANIFEST_NAME
 
     load_bundle(bundle)  # refuse a damaged one before any worker starts
     return {
         "bundle": sha256_of(bundle / MANIFEST_NAME),
+        **({} if options.white_point == WHITE else {"white_point": options.white_point}),
         "multimask_output": options.multimask,
         "hq_token_only": options.hq_token_only,
         "hq_token": sha256_of(options.hq_token) if options.hq_token else None,

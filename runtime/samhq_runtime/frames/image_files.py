@@ -164,7 +164,7 @@ def _shows_through(image: PillowImage) -> bool:
 
 
 def _over_white(image: PillowImage) -> PillowImage:
-    """What shows through is white: colours under full transparency are whatever the program that wrote it left there."""
+    """What shows through is white: colours under full transparency are what some program left there."""
     from PIL import Image
 
     layer = image.convert("RGBA")
