@@ -28,6 +28,7 @@ GROUND = {
     "runtime.callbacks": "",
     "runtime.closing": "",
     "runtime.installing": "errors",
+    "runtime.whole_numbers": "errors",
 }
 # room: rooms it may import besides, all of them in rows above its own. `runtime` and `exporter` are the packages' own
 # `__init__`. The exporter may import the runtime's rooms, never the other way round.

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .bundle import Bundle, load_bundle
 from .closing import Closing
 from .contract import NUM_SAM_TOKENS, Array, Float32
-from .errors import ConfigError, ImageError, PromptError
+from .errors import ImageError, PromptError
 from .frames.geometry import fit_image, normalise, require_image
 from .frames.prompts import Prompts, encode_prompts
 from .hq_token import read_hq_token, require_hq_token
@@ -23,6 +23,7 @@ from .masks.upscale import upscale, upscale_masks
 from .sam_predictor import SamPredictorApi
 from .session import ProviderOptions, Tensor
 from .session.providers import run_engines
+from .whole_numbers import require_whole
 
 PROMPTS_PER_CALL = 8
 IMAGE_FORMATS = ("RGB", "BGR")
@@ -69,8 +70,7 @@ class Predictor(SamPredictorApi, Closing):
             prompts_per_call: more prompts than these are decoded in groups, which bounds memory: about 0.1 GB a prompt
                 for 1024-pixel models.
         """
-        if prompts_per_call < 1:
-            raise ConfigError(f"prompts_per_call: got {prompts_per_call}, expected at least 1")
+        prompts_per_call = require_whole("prompts_per_call", prompts_per_call, 1, None, "at least 1")
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         self._sizes = self.bundle.manifest.sizes
         self._hq_token = {} if hq_token is None else {"hq_token": self._own_token(hq_token)}

@@ -65,15 +65,16 @@ def test_one_poisonous_image_ends_nothing(tiny_bundle: Bundle, tmp_path: Path, m
     assert "masks" in json.loads(result_path(out, "b.png").read_text())
 
 
-@pytest.mark.parametrize("threads", [100_000, -1])
-def test_threads_are_bounded(tiny_bundle: Bundle, threads: int) -> None:
+@pytest.mark.parametrize("threads", [100_000, -1, "2", None, 2.5, True, 10**400])
+def test_threads_are_bounded(tiny_bundle: Bundle, threads: Any) -> None:
     with pytest.raises(ConfigError, match="threads: got"):
         Predictor(tiny_bundle, threads=threads)
 
 
-def test_groups_of_no_prompts(tiny_bundle: Bundle) -> None:
-    with pytest.raises(ConfigError, match="prompts_per_call: got 0"):
-        Predictor(tiny_bundle, prompts_per_call=0)
+@pytest.mark.parametrize("count", [0, None, "8", 1.5])
+def test_groups_of_no_prompts(tiny_bundle: Bundle, count: Any) -> None:
+    with pytest.raises(ConfigError, match=f"prompts_per_call: got {count!r}, expected at least 1"):
+        Predictor(tiny_bundle, prompts_per_call=count)
 
 
 def test_a_closed_predictor_says_so(tiny_bundle: Bundle) -> None:

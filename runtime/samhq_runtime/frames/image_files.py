@@ -19,6 +19,7 @@ from ..errors import ConfigError, ImageError, SamHqError
 from ..files import write_whole
 from ..flags import flag_of
 from ..installing import unavailable
+from ..whole_numbers import require_whole
 from .jpeg import require_scans
 
 _log = logging.getLogger(__name__)
@@ -54,8 +55,7 @@ def read_image(path: Path, *, white_point: int = WHITE) -> NDArray[np.uint8]:
         ImageError: missing, unreadable, damaged, without pixels, of values whose white is not known, or larger than
             `allow_megapixels`.
     """
-    if not 1 <= white_point <= WHITE:
-        raise ConfigError(f"{flag_of('white_point')}: got {white_point}, expected 1 to {WHITE}")
+    white_point = require_whole(flag_of("white_point"), white_point, 1, WHITE, f"1 to {WHITE}")
     if not path.is_file():
         raise ImageError(f"{path}: no such image file")
     with _opened(path, str(path)) as image:

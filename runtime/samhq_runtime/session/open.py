@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..contract import GraphSpec
-from ..errors import BackendUnavailable, ConfigError
+from ..errors import BackendUnavailable
 from ..files import is_utf8
+from ..whole_numbers import require_whole
 from .protocol import ProviderOptions, Session
 from .providers import OPENVINO
 
@@ -32,8 +33,7 @@ def open_session(
         threads: CPU threads inside one operator; 0 means one per physical core, MAX_THREADS is the most.
         provider_options: options of those providers, as ONNX Runtime calls them.
     """
-    if not 0 <= threads <= MAX_THREADS:
-        raise ConfigError(f"threads: got {threads}, expected 0 (one per physical core) to {MAX_THREADS}")
+    threads = require_whole("threads", threads, 0, MAX_THREADS, f"0 (one per physical core) to {MAX_THREADS}")
     if not is_utf8(path):
         raise BackendUnavailable(f"{str(path)!r}: backends cannot open a path that is not UTF-8; rename or link it")
     if path.suffix != ".onnx":
