@@ -188,7 +188,7 @@ def dimension(name: str, value: Any) -> None:
 
 
 _IO = each(record({"name": text, "dtype": text, "shape": each(dimension), "optional": flag}))
-_SHAPES = record({kind: each(_DIMENSION) for kind in ("min", "opt", "max")})
+_SHAPES = record({kind: each(whole(0, _MAX_SIZE)) for kind in ("min", "opt", "max")})  # a box alone has no points
 _ENGINE = record(
     {
         "graph": text,

@@ -30,7 +30,7 @@ machine = gpu_machine.machine  # the fixture
 child_probe = importlib.import_module("samhq_runtime.doctor.probe")  # the package has a function of that name
 A_GPU = {"name": "NVIDIA Test Card", "compute_capability": "8.6"}
 AN_ENGINE = EngineEntry(
-    graph="image_encoder", file="e", graph_sha256="", flavour="tensorrt", version="10.9.0", gpu=A_GPU["name"],
+    graph="image_encoder", file="e", graph_sha256="0" * 64, flavour="tensorrt", version="10.9.0", gpu=A_GPU["name"],
     compute_capability="8.6", profiles=[], fixed_inputs=[], flags={}, platform=current_platform(),
 )  # fmt: skip
 ABSENT = ProbeResult("absent", "")

@@ -98,7 +98,7 @@ def test_killed_under_load_and_started_again(tiny_bundle: Bundle) -> None:
     """Clients that try again get every answer, and each the right one."""
     with Predictor(tiny_bundle, threads=1) as predictor:
         predictor.set_image(IMAGE)
-        expected = [predictor.predict_batch(box=box)[1] for box in BOXES]
+        expected = [predictor.predict(box=box)[1] for box in BOXES]
     with started(tiny_bundle.path, *FREE_PORTS) as (first, http_port, port), ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(ask_until_answered, port, BOXES[i % 8]) for i in range(64)]
         in_flight(http_port, 16)
