@@ -6,7 +6,6 @@ import argparse
 import datetime
 import pathlib
 import types
-import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from samhq_exporter.architecture import PIXEL_MEAN, PIXEL_STD
 from samhq_exporter.cli import main
-from samhq_exporter.config import ExportConfig
-from samhq_exporter.pipeline import export_bundle
-from samhq_exporter.weights.checkpoint import checkpoint_of_model, load_checkpoint, to_official_keys
+from samhq_exporter.weights.checkpoint import load_checkpoint, to_official_keys
 from samhq_runtime.cli import main as runtime_main
 from samhq_runtime.errors import CheckpointError, ConfigError
 from samhq_runtime.files import sha256_of
@@ -217,59 +213,6 @@ def test_stand_ins_run_nothing(state: State, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def archive(**entries: bytes) -> Callable[[Path, bytes], None]:
-    def write(path: Path, _content: bytes) -> None:
-        with zipfile.ZipFile(path, "w") as file:
-            for name, content in entries.items():
-                file.writestr(name.replace("__", "/").replace("_dot_", "."), content)
-
-    return write
-
-
-def text(content: str | bytes) -> Callable[[Path, bytes], None]:
-    data = content if isinstance(content, bytes) else content.encode()
-    return lambda path, _: (path.write_bytes(data), None)[1]
-
-
-MISNAMED: dict[str, tuple[str, Callable[[Path, bytes], object], str]] = {
-    "empty": ("m.pth", text(""), "empty"),
-    "zeros": ("m.pth", text(bytes(5000)), "zeros only"),
-    "a web page": ("m.pth", text("\n<!DOCTYPE html><html><title>Google Drive - Virus scan"), r"a web page \(HTML\)"),
-    "an error of a store": ("m.pth", text('<?xml version="1.0"?><Error><Code>AccessDenied'), "an XML text"),
-    "a web page as safetensors": ("m.safetensors", text("<html>" + "x" * 3000), r"a web page \(HTML\)"),
-    "Git LFS": ("m.pth", text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 379335069\n"), "git lfs"),
-    "Git LFS as safetensors": ("m.safetensors", text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
-    "git-annex": ("m.pth", text("/annex/objects/SHA256E-s3--0.pth\n"), "git annex get"),
-    "DVC": ("m.pth", text("outs:\n- md5: 0\n  size: 3\n"), "dvc pull"),
-    "a message": ("m.pth", text("Too many requests"), "a text"),
-    "JSON": ("m.pth", text('{"message": "Bad credentials"}'), "a JSON text"),
-    "safetensors as .pth": ("m.pth", Path.write_bytes, r"a safetensors file, by its content; name it m\.safetensors"),
-    "torch.save as .safetensors": (
-        "m.safetensors",
-        lambda p, _: torch.save({"a": torch.zeros(1)}, p),
-        r"written by torch\.save, by its content; name it m\.pth",
-    ),
-    "gzip": ("m.pth", text(b"\x1f\x8b\x08\0"), "a gzip archive; unpack it"),
-    "a zip of the weights": ("m.pth", archive(folder__sam_dot_pth=b"0"), r"a zip archive with folder/sam\.pth in it"),
-    "a zip of something else": ("m.pth", archive(readme_dot_txt=b"0"), "a zip archive of 1 other files"),
-    "npz": ("m.pth", lambda p, _: np.savez(p.open("wb"), a=np.zeros(1)), r"NumPy arrays \(\.npz\)"),
-    "npy": ("m.pth", lambda p, _: np.save(p.open("wb"), np.zeros(1)), "a NumPy array"),
-    "TorchScript": ("m.pth", archive(m__constants_dot_pkl=b"", m__data_dot_pkl=b""), "a TorchScript model"),
-    "a TensorRT engine": ("m.pth", text(b"ftrt" + bytes(64) + b"\x01"), "a TensorRT engine"),
-    "cut": ("m.pth", lambda p, _: (torch.save({"a": torch.zeros(99)}, p), p.write_bytes(p.read_bytes()[:700])), "cut"),
-}
-
-
-@pytest.mark.parametrize("case", MISNAMED)
-def test_what_the_file_is(tmp_path: Path, case: str) -> None:
-    name, write, complaint = MISNAMED[case]
-    write(tmp_path / name, safetensors_bytes({"a": torch.zeros(3)}))
-    with pytest.raises(CheckpointError, match=complaint) as caught:
-        load_checkpoint(tmp_path / name)
-    assert name in str(caught.value)
-    assert "may hold code" not in str(caught.value)
-
-
 def decoder_of(state: State) -> State:
     """`net.module.state_dict()` of SAM-HQ's training."""
     prefix = "mask_decoder."
@@ -308,71 +251,6 @@ def test_bases_that_are_none(state: State, tmp_path: Path) -> None:
         load_checkpoint(whole, base=whole)
     with pytest.raises(CheckpointError, match="has no image encoder either"):
         load_checkpoint(part, base=part)
-
-
-class Holder(nn.Module):
-    """A training program's module around the model."""
-
-    def __init__(self, sam: nn.Module) -> None:
-        super().__init__()
-        self.sam = sam
-
-
-class Official(nn.Module):
-    """A module with the official tensors and names."""
-
-    def __init__(self, state: State) -> None:
-        super().__init__()
-        for key, value in state.items():
-            *path, name = key.split(".")
-            module: nn.Module = self
-            for part in path:
-                if part not in module._modules:
-                    module.add_module(part, nn.Module())
-                module = module._modules[part]  # type: ignore[assignment]
-            module.register_parameter(name, nn.Parameter(value))
-
-
-def distributed(model: nn.Module) -> nn.Module:
-    """As `torchrun` of one process wraps it."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
-        return nn.parallel.DistributedDataParallel(model)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-MODELS: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "as it is": lambda m: m,
-    "DataParallel": nn.DataParallel,
-    "DistributedDataParallel": distributed,
-    "compiled": torch.compile,
-    "compiled DataParallel": lambda m: torch.compile(nn.DataParallel(m)),
-    "held by another": Holder,
-}
-
-
-@pytest.mark.parametrize("case", MODELS)
-def test_models_in_memory_are_unwrapped(state: State, case: str) -> None:
-    official = Official(state)
-    checkpoint, plain = checkpoint_of_model(MODELS[case](official)), checkpoint_of_model(official)
-    assert checkpoint.sha256 == plain.sha256
-    assert checkpoint.file_name == ("Holder object" if case == "held by another" else "Official object")
-
-
-@pytest.mark.parametrize(
-    ("model", "complaint"),
-    [
-        (types.SimpleNamespace(model=nn.Identity()), r"got a SimpleNamespace.*give its \.model"),
-        ({"a": torch.zeros(1)}, "got a dict, expected a Sam object.*its state dict as a file"),
-        (Path("m.pth"), "its state dict as a file"),
-        (type("SamHQModel", (nn.Module,), {"__module__": "transformers.models.sam_hq"})(), "save_pretrained"),
-    ],
-)
-def test_models_that_are_none(tmp_path: Path, model: Any, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        export_bundle(ExportConfig(output=tmp_path / "out"), model=model)
-    assert not (tmp_path / "out").exists()
 
 
 def test_folders(state: State, tmp_path: Path) -> None:
