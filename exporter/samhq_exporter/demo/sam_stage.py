@@ -110,7 +110,7 @@ class _Part:
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, self.hq_token])
         tokens, upscaled = decoder.attend(output_tokens, image_tokens, image_pe, sparse)
         product = MaskProduct(self.targets.shape[-1])
-        hyper = decoder.hypernetworks(tokens[:, 1 : 1 + NUM_SAM_TOKENS], decoder.output_hypernetworks_mlps)
+        hyper = decoder.mask_vectors(tokens, decoder.output_hypernetworks_mlps)
         logits = product(hyper, upscaled, torch.eye(NUM_SAM_TOKENS))
         return logits, decoder.iou_prediction_head(tokens[:, 0])
 

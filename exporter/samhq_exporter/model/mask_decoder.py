@@ -43,6 +43,8 @@ class HqFusion(nn.Module):
 class MaskDecoder(nn.Module):
     """SAM's own decoder: one IoU token and four mask tokens."""
 
+    first_mask_token = 1  # before it the IoU token; behind the masks' the HQ token, then prompts
+
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         dim, features = arch.embed_dim, arch.embed_dim // 8
@@ -69,9 +71,16 @@ class MaskDecoder(nn.Module):
         """As `HqMaskDecoder.forward`, with `mask_weights` (K, 4)."""
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens, upscaled = self.attend(output_tokens, image_tokens, image_pe, sparse_prompts)
-        hyper = self.hypernetworks(tokens[:, 1 : 1 + NUM_SAM_TOKENS], self.output_hypernetworks_mlps)
-        masks = self.mask_product(hyper, upscaled, mask_weights)
-        return masks, self.iou_prediction_head(tokens[:, 0])
+        return self.masks(tokens, upscaled, mask_weights), self.iou_prediction_head(tokens[:, 0])
+
+    def masks(self, tokens: Tensor, upscaled: Tensor, mask_weights: Tensor) -> Tensor:
+        """Tokens and pixels after attention, mask_weights (K,4) -> (B,K,4G,4G)."""
+        return self.mask_product(self.mask_vectors(tokens, self.output_hypernetworks_mlps), upscaled, mask_weights)
+
+    def mask_vectors(self, tokens: Tensor, mlps: Sequence[nn.Module] | nn.ModuleList) -> Tensor:
+        """The mask tokens, one for each network, through them: (B,n,C/8)."""
+        first = self.first_mask_token
+        return self.hypernetworks(tokens[:, first : first + len(mlps)], mlps)
 
     def attend(
         self, output_tokens: Tensor, image_tokens: Tensor, image_pe: Tensor, sparse_prompts: Tensor
@@ -92,18 +101,41 @@ class MaskDecoder(nn.Module):
         return MaskProduct(4 * self.grid)
 
 
-class HqMaskDecoder(MaskDecoder):
-    """With the HQ token among the output tokens, its own hypernetwork and its own features.
+class WithHqMask(MaskDecoder):
+    """What SAM-HQ and HQ-SAM 2 add to a decoder: the HQ token among the output tokens, a hypernetwork, features.
 
     The HQ token takes part in self-attention, so even SAM's masks are not exactly those of the decoder without it.
     """
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__(arch)
-        dim, features = arch.embed_dim, arch.embed_dim // 8
+        dim, hidden, features = arch.embed_dim, arch.embed_dim // 4, arch.embed_dim // 8
         self.hq_token = nn.Embedding(1, dim)
         self.hq_mlp = MLP((dim, dim, dim, features))
-        self.embedding_maskfeature = hq_maskfeature(dim)
+        self.embedding_maskfeature = nn.Sequential(
+            nn.Conv2d(features, hidden, 3, padding=1),
+            LayerNorm2d(hidden),
+            nn.GELU(),
+            nn.Conv2d(hidden, features, 3, padding=1),
+        )
+
+    def masks(
+        self, tokens: Tensor, upscaled: Tensor, mask_weights: Tensor, hq_features: Tensor | None = None
+    ) -> Tensor:
+        """As above, with mask_weights (K,5); hq_features as `HqMaskProduct` takes them."""
+        hyper = self.mask_vectors(tokens, [*self.output_hypernetworks_mlps, self.hq_mlp])
+        conv1, norm, act, conv2 = self.embedding_maskfeature
+        assert isinstance(norm, LayerNorm2d)
+        hq_hidden = act(norm.channels_last(conv1(upscaled.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
+        sam, hq = hyper[:, :NUM_SAM_TOKENS], hyper[:, NUM_SAM_TOKENS:]
+        return self.mask_product(sam, upscaled, mask_weights, hq, hq_hidden, conv2, hq_features)
+
+    def _mask_product(self) -> nn.Module:
+        return HqMaskProduct(4 * self.grid)
+
+
+class HqMaskDecoder(WithHqMask):
+    """SAM-HQ's own decoder, whose HQ mask also has features that depend on the image alone."""
 
     def forward(  # type: ignore[override]
         self,
@@ -129,24 +161,7 @@ class HqMaskDecoder(MaskDecoder):
         """
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight, hq_output_token])
         tokens, upscaled = self.attend(output_tokens, image_tokens, image_pe, sparse_prompts)
-        mlps = [*self.output_hypernetworks_mlps, self.hq_mlp]
-        hyper = self.hypernetworks(tokens[:, 1 : 1 + len(mlps)], mlps)
-        conv1, norm, act, conv2 = self.embedding_maskfeature
-        assert isinstance(norm, LayerNorm2d)
-        hq_hidden = act(norm.channels_last(conv1(upscaled.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
-        masks = self.mask_product(
-            hyper[:, :NUM_SAM_TOKENS],
-            upscaled,
-            mask_weights,
-            hyper[:, NUM_SAM_TOKENS:],
-            hq_hidden,
-            conv2,
-            hq_features,
-        )
-        return masks, self.iou_prediction_head(tokens[:, 0])
-
-    def _mask_product(self) -> nn.Module:
-        return EarlyFeatureMaskProduct(4 * self.grid)
+        return self.masks(tokens, upscaled, mask_weights, hq_features), self.iou_prediction_head(tokens[:, 0])
 
 
 class SideBySide(nn.Module):
@@ -203,60 +218,29 @@ class HqMaskProduct(MaskProduct):
         hq_hyper: Tensor,
         hq_hidden: Tensor,
         last_conv: nn.Conv2d,
+        hq_features: Tensor | None = None,
     ) -> Tensor:
-        """As above, and hq_hyper (B,1,F), hq_hidden (B,L,L,2F); mask_weights (K,5)."""
-        hq = self.hq_mask(hq_hyper, hq_hidden, last_conv)
-        return self.with_hq(hyper, upscaled, mask_weights, hq + self.hq_bias(hq_hyper, last_conv))
+        """As above, with mask_weights (K,5).
 
-    def hq_mask(self, hq_hyper: Tensor, hq_hidden: Tensor, last_conv: nn.Conv2d) -> Tensor:
-        """(B,1,L*L), without the bias of the last convolution."""
+        Args:
+            hq_hyper: (B,1,F), the HQ token's vector.
+            hq_hidden: (B,L,L,2F), what the last convolution reads.
+            last_conv: of `embedding_maskfeature`.
+            hq_features: (B,F,L,L) of SAM-HQ, the part of the features that depends on the image alone.
+        """
         features, hidden, side = last_conv.out_channels, last_conv.in_channels, self.side
         kernel = last_conv.weight.reshape(features, hidden, 9).transpose(1, 2)
         kernel = torch.cat([kernel, kernel.new_zeros(features, _MAPS - 9, hidden)], dim=1)
         taps = (hq_hyper @ kernel.reshape(features, -1)).reshape(-1, _MAPS, hidden)
         maps = (taps @ hq_hidden.reshape(-1, side * side, hidden).transpose(1, 2)).reshape(-1, _MAPS, side, side)
-        return F.conv2d(maps, self.shift_and_sum, padding=1).reshape(-1, 1, side * side)
-
-    def hq_bias(self, hq_hyper: Tensor, last_conv: nn.Conv2d) -> Tensor:
-        """(B,1,1)."""
+        hq = F.conv2d(maps, self.shift_and_sum, padding=1).reshape(-1, 1, side * side)
+        if hq_features is not None:
+            hq = hq + hq_hyper @ hq_features.reshape(-1, features, side * side)
         assert last_conv.bias is not None
-        return hq_hyper @ last_conv.bias[:, None]
-
-    def with_hq(self, hyper: Tensor, upscaled: Tensor, mask_weights: Tensor, hq: Tensor) -> Tensor:
-        """(B,K,L,L)."""
+        hq = hq + hq_hyper @ last_conv.bias[:, None]
         masks = self.combine(hyper, upscaled, mask_weights[:, :NUM_SAM_TOKENS])
         masks = masks + mask_weights[:, NUM_SAM_TOKENS:] * hq
-        return masks.reshape(masks.shape[0], -1, self.side, self.side)
-
-
-class EarlyFeatureMaskProduct(HqMaskProduct):
-    """Of SAM-HQ, whose features of the HQ mask also have a part that depends on the image alone."""
-
-    def forward(  # type: ignore[override]
-        self,
-        hyper: Tensor,
-        upscaled: Tensor,
-        mask_weights: Tensor,
-        hq_hyper: Tensor,
-        hq_hidden: Tensor,
-        last_conv: nn.Conv2d,
-        hq_features: Tensor,
-    ) -> Tensor:
-        """As above, and hq_features (B,F,L,L)."""
-        hq = self.hq_mask(hq_hyper, hq_hidden, last_conv)
-        hq = hq + hq_hyper @ hq_features.reshape(-1, last_conv.out_channels, self.side**2)
-        return self.with_hq(hyper, upscaled, mask_weights, hq + self.hq_bias(hq_hyper, last_conv))
-
-
-def hq_maskfeature(dim: int) -> nn.Sequential:
-    """Upscaled pixels -> the features of the HQ mask; the indices are those of the official state dict."""
-    hidden, features = dim // 4, dim // 8
-    return nn.Sequential(
-        nn.Conv2d(features, hidden, 3, padding=1),
-        LayerNorm2d(hidden),
-        nn.GELU(),
-        nn.Conv2d(hidden, features, 3, padding=1),
-    )
+        return masks.reshape(masks.shape[0], -1, side, side)
 
 
 def _upscaling(dim: int, hidden: int, out: int) -> nn.Sequential:

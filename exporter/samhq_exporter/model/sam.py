@@ -9,7 +9,7 @@ from samhq_runtime.contract import NO_FUSION, SAM
 
 from ..architecture import Architecture
 from .image_encoder import ImageEncoder
-from .mask_decoder import HqFusion, HqMaskDecoder, MaskDecoder
+from .mask_decoder import HqFusion, HqMaskDecoder, MaskDecoder, WithHqMask
 from .prompt_encoder import PromptEncoder
 from .tiny_vit import TinyViTEncoder
 from .token_fusion import TOKEN_FUSION_MODULES
@@ -89,16 +89,42 @@ class PlainSam(nn.Module):
         return torch.index_select(per_image, 0, image_index) + dense, sparse
 
 
-class Sam(PlainSam):
-    """SAM-HQ of the given sizes, with `token_fusion` a key of `architecture.TOKEN_FUSIONS`."""
+class WithHqToken(PlainSam):
+    """What SAM-HQ and HQ-SAM 2 add to a model: an HQ token, fused with SAM's output token.
 
-    mask_decoder: HqMaskDecoder
+    `token_fusion` is a key of `architecture.TOKEN_FUSIONS`.
+    """
+
+    mask_decoder: WithHqMask
 
     def __init__(self, arch: Architecture, *, token_fusion: str = "independent") -> None:
         super().__init__(arch)
         self.fusion_mode = token_fusion
-        self.hq_fusion = HqFusion(arch)
         self.token_fusion = TOKEN_FUSION_MODULES[token_fusion]()
+
+    def sam_token(self) -> Tensor:
+        """(1,C): the single-mask output token, which the HQ token is fused with."""
+        return self.mask_decoder.mask_tokens.weight[:1]
+
+    def decoder_constants(self) -> dict[str, Tensor]:
+        return {**super().decoder_constants(), "sam_token": self.sam_token()}
+
+    def fused_token(self, sam_token: Tensor | None, hq_token: Tensor | None) -> Tensor:
+        """(1,C): the learned tokens, or those given in their place, fused."""
+        return self.token_fusion(
+            self.sam_token() if sam_token is None else sam_token,
+            self.mask_decoder.hq_token.weight if hq_token is None else hq_token,
+        )
+
+
+class Sam(WithHqToken):
+    """SAM-HQ of the given sizes."""
+
+    mask_decoder: HqMaskDecoder
+
+    def __init__(self, arch: Architecture, *, token_fusion: str = "independent") -> None:
+        super().__init__(arch, token_fusion=token_fusion)
+        self.hq_fusion = HqFusion(arch)
 
     def _mask_decoder(self, arch: Architecture) -> MaskDecoder:
         return HqMaskDecoder(arch)
@@ -107,13 +133,6 @@ class Sam(PlainSam):
         """`input_image` (B,3,S,S), normalised and padded -> `image_embeddings`, `hq_features`."""
         image_embeddings, early = self.image_encoder(input_image)
         return image_embeddings, self.hq_fusion(image_embeddings, early)
-
-    def sam_token(self) -> Tensor:
-        """(1,C): the single-mask output token, which the HQ token is fused with."""
-        return self.mask_decoder.mask_tokens.weight[:1]
-
-    def decoder_constants(self) -> dict[str, Tensor]:
-        return {**super().decoder_constants(), "sam_token": self.sam_token()}
 
     def decode_masks(  # type: ignore[override]
         self,
@@ -132,10 +151,8 @@ class Sam(PlainSam):
     ) -> tuple[Tensor, ...]:
         """As `PlainSam.decode_masks`; `hq_token` (1,C) and `sam_token` (1,C) stand in for the learned ones."""
         image_pe = self.prompt_encoder.dense_pe() if image_pe is None else image_pe
-        sam_token = self.sam_token() if sam_token is None else sam_token
-        hq_token = self.mask_decoder.hq_token.weight if hq_token is None else hq_token
         prompts = (point_coords, point_labels, mask_input, has_mask_input)
         image_tokens, sparse = self.prompted(image_embeddings, image_index, image_pe, prompts)
         hq_features = torch.index_select(hq_features, 0, image_index)
-        fused = self.token_fusion(sam_token, hq_token)
+        fused = self.fused_token(sam_token, hq_token)
         return self.mask_decoder(image_tokens, hq_features, image_pe, sparse, fused, mask_weights)

@@ -10,9 +10,8 @@ from samhq_runtime.contract import SAM2
 from ..architecture import Architecture
 from .fpn import HieraEncoder
 from .mask_decoder import MaskDecoder
-from .sam import PlainSam
+from .sam import PlainSam, WithHqToken
 from .sam2_mask_decoder import HighResFeats, HqSam2MaskDecoder, Sam2MaskDecoder
-from .token_fusion import TOKEN_FUSION_MODULES
 
 
 class PlainSam2(PlainSam):
@@ -65,25 +64,13 @@ class PlainSam2(PlainSam):
         )
 
 
-class Sam2(PlainSam2):
-    """HQ-SAM 2 of the given sizes, with `token_fusion` a key of `architecture.TOKEN_FUSIONS`."""
+class Sam2(WithHqToken, PlainSam2):
+    """HQ-SAM 2 of the given sizes."""
 
     mask_decoder: HqSam2MaskDecoder
 
-    def __init__(self, arch: Architecture, *, token_fusion: str = "independent") -> None:
-        super().__init__(arch)
-        self.fusion_mode = token_fusion
-        self.token_fusion = TOKEN_FUSION_MODULES[token_fusion]()
-
     def _mask_decoder(self, arch: Architecture) -> MaskDecoder:
         return HqSam2MaskDecoder(arch)
-
-    def sam_token(self) -> Tensor:
-        """(1,C): the single-mask output token, which the HQ token is fused with."""
-        return self.mask_decoder.mask_tokens.weight[:1]
-
-    def decoder_constants(self) -> dict[str, Tensor]:
-        return {**super().decoder_constants(), "sam_token": self.sam_token()}
 
     def decode_masks(  # type: ignore[override]
         self,
@@ -103,10 +90,8 @@ class Sam2(PlainSam2):
     ) -> tuple[Tensor, ...]:
         """As `PlainSam2.decode_masks`; `hq_token` (1,C) and `sam_token` (1,C) stand in for the learned ones."""
         image_pe = self.prompt_encoder.dense_pe() if image_pe is None else image_pe
-        sam_token = self.sam_token() if sam_token is None else sam_token
-        hq_token = self.mask_decoder.hq_token.weight if hq_token is None else hq_token
         prompts = (point_coords, point_labels, mask_input, has_mask_input)
         image_tokens, sparse = self.prompted(image_embeddings, image_index, image_pe, prompts)
         high_res_feats = self._per_prompt(high_res_feats_0, high_res_feats_1, image_index)
-        fused = self.token_fusion(sam_token, hq_token)
+        fused = self.fused_token(sam_token, hq_token)
         return self.mask_decoder(image_tokens, high_res_feats, image_pe, sparse, fused, mask_weights)

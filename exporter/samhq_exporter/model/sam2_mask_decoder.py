@@ -5,8 +5,6 @@ Parameter names follow `sam2.modeling.sam.mask_decoder` with `hf_` spelt `hq_`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,15 +13,15 @@ from samhq_runtime.contract import NUM_SAM_TOKENS
 
 from ..architecture import Architecture
 from .layers import MLP, LayerNorm2d, upsample_pixels
-from .mask_decoder import HqMaskProduct, MaskDecoder, hq_maskfeature, raster
-
-_FIRST_MASK = 2  # tokens: object score, IoU, masks, HQ, prompts
+from .mask_decoder import MaskDecoder, WithHqMask, raster
 
 HighResFeats = tuple[Tensor, Tensor]
 
 
 class Sam2MaskDecoder(MaskDecoder):
     """SAM 2's own decoder: a token for the object score before those of SAM."""
+
+    first_mask_token = 2
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__(arch)
@@ -42,10 +40,7 @@ class Sam2MaskDecoder(MaskDecoder):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `HqSam2MaskDecoder.forward`, with `mask_weights` (K, 4)."""
         tokens, upscaled = self.attend_sam2(self.sam_tokens(), image_tokens, image_pe, sparse_prompts, high_res_feats)
-        hyper = self.hypernetworks(
-            tokens[:, _FIRST_MASK : _FIRST_MASK + NUM_SAM_TOKENS], self.output_hypernetworks_mlps
-        )
-        return (self.mask_product(hyper, upscaled, mask_weights), *self.scores(tokens))
+        return (self.masks(tokens, upscaled, mask_weights), *self.scores(tokens))
 
     def sam_tokens(self) -> Tensor:
         """(6,C): the learned tokens."""
@@ -75,17 +70,10 @@ class Sam2MaskDecoder(MaskDecoder):
         return tokens, F.gelu(raster(upsample_pixels(pixels, conv2), self.grid) + feats_0)
 
 
-class HqSam2MaskDecoder(Sam2MaskDecoder):
-    """With the HQ token, its hypernetwork and its features. Unlike in SAM-HQ these come of the upscaled pixels alone,
-    so nothing of the HQ part is in the image encoder.
+class HqSam2MaskDecoder(WithHqMask, Sam2MaskDecoder):
+    """HQ-SAM 2's own decoder. Unlike in SAM-HQ the HQ mask's features come of the upscaled pixels alone, so nothing of
+    the HQ part is in the image encoder.
     """
-
-    def __init__(self, arch: Architecture) -> None:
-        super().__init__(arch)
-        dim = arch.embed_dim
-        self.hq_token = nn.Embedding(1, dim)
-        self.hq_mlp = MLP((dim, dim, dim, dim // 8))
-        self.embedding_maskfeature = hq_maskfeature(dim)
 
     def forward(  # type: ignore[override]
         self,
@@ -111,18 +99,7 @@ class HqSam2MaskDecoder(Sam2MaskDecoder):
         """
         output_tokens = torch.cat([self.sam_tokens(), hq_output_token])
         tokens, upscaled = self.attend_sam2(output_tokens, image_tokens, image_pe, sparse_prompts, high_res_feats)
-        mlps: Sequence[MLP] = [*self.output_hypernetworks_mlps, self.hq_mlp]
-        hyper = self.hypernetworks(tokens[:, _FIRST_MASK : _FIRST_MASK + len(mlps)], mlps)
-        conv1, norm, act, conv2 = self.embedding_maskfeature
-        assert isinstance(norm, LayerNorm2d)
-        hq_hidden = act(norm.channels_last(conv1(upscaled.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
-        masks = self.mask_product(
-            hyper[:, :NUM_SAM_TOKENS], upscaled, mask_weights, hyper[:, NUM_SAM_TOKENS:], hq_hidden, conv2
-        )
-        return (masks, *self.scores(tokens))
-
-    def _mask_product(self) -> nn.Module:
-        return HqMaskProduct(4 * self.grid)
+        return (self.masks(tokens, upscaled, mask_weights), *self.scores(tokens))
 
 
 class IouHead(MLP):

@@ -17,7 +17,7 @@ from samhq_runtime.contract import (
     mask_decoder_spec,
 )
 
-from ..model import PlainSam, Sam, Sam2
+from ..model import PlainSam, WithHqToken
 
 _ENCODER_PARTS = ("image_encoder", "hq_fusion")  # all others are the decoder's
 
@@ -37,7 +37,7 @@ def graphs_of(sam: PlainSam) -> tuple[Graph, Graph]:
     encoder, decoder = image_encoder_spec(sizes), mask_decoder_spec(sizes)
     encoding = {name: part for name, part in sam.named_children() if name in _ENCODER_PARTS}
     decoding = {name: part for name, part in sam.named_children() if name not in _ENCODER_PARTS}
-    defaults = {"hq_token": sam.mask_decoder.hq_token.weight.detach()} if isinstance(sam, Sam | Sam2) else {}
+    defaults = {"hq_token": sam.mask_decoder.hq_token.weight.detach()} if isinstance(sam, WithHqToken) else {}
     return (
         Graph(encoder, TracedMethod(sam.encode_image, encoding, _copied(sam.encoder_constants())), {}),
         Graph(decoder, TracedMethod(sam.decode_masks, decoding, _copied(sam.decoder_constants())), defaults),

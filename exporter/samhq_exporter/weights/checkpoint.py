@@ -15,7 +15,7 @@ from samhq_runtime.errors import CheckpointError, ConfigError
 from samhq_runtime.files import sha256_of
 
 from ..architecture import TOKEN_FUSIONS, Architecture, variant_name
-from ..model import PlainSam, PlainSam2, Sam, Sam2
+from ..model import PlainSam, PlainSam2, Sam, Sam2, WithHqToken
 from ..model.tiny_vit import fold_weights
 from .base import is_part, merged
 from .in_memory import weights_of
@@ -72,7 +72,7 @@ class Checkpoint:
     @property
     def hq_token_weight(self) -> Tensor:
         """(1,C), the learned HQ token of SAM-HQ or HQ-SAM 2; ConfigError of a plain SAM."""
-        if not isinstance(self.sam, Sam | Sam2):
+        if not isinstance(self.sam, WithHqToken):
             raise ConfigError(f"{self.file_name}: a plain SAM without HQ part; expected SAM-HQ weights")
         return self.sam.mask_decoder.hq_token.weight
 
