@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,14 +39,23 @@ def claimed(folder: Path) -> Iterator[bool]:
 
 @contextmanager
 def new_folder(parent: Path, prefix: str, suffix: str) -> Iterator[Path]:
-    """A temporary folder in `parent` that is ours while the block runs; OSError if it cannot be made."""
+    """A temporary folder in `parent` that is ours while the block runs, then removed; OSError if it cannot be made."""
     with ExitStack() as claims:
         while True:
             folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent))
             claims.enter_context(claimed(folder))
             if folder.is_dir():  # or another process took it for a dead one's in the moment before it was locked
                 break
-        yield folder
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(parent: Path, prefix: str, suffix: str) -> None:
+    """Remove what is abandoned."""
+    for folder in abandoned(parent, prefix, suffix):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def abandoned(parent: Path, prefix: str, suffix: str) -> Iterator[Path]:

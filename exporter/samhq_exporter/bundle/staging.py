@@ -11,7 +11,7 @@ from pathlib import Path
 
 from samhq_runtime.errors import ConfigError, interrupted
 from samhq_runtime.files import is_utf8
-from samhq_runtime.leftovers import abandoned, claimed, new_folder, removable
+from samhq_runtime.leftovers import abandoned, claimed, new_folder, removable, sweep
 from samhq_runtime.manifest import MANIFEST_NAME
 
 _PARTIAL, _OLD = ".partial", ".old"
@@ -36,13 +36,10 @@ def staged(output: Path, *, overwrite: bool) -> Iterator[Path]:
             staging = stack.enter_context(new_folder(output.parent, _prefix(output), _PARTIAL))
         except OSError as e:
             raise ConfigError(f"{output}: cannot be written ({e.strerror}); choose another --output") from e
-        try:
-            yield staging
-            staging.chmod(0o755)
-            _require_replaceable(named, overwrite=overwrite)
-            _swap(staging, output)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        yield staging
+        staging.chmod(0o755)
+        _require_replaceable(named, overwrite=overwrite)
+        _swap(staging, output)
 
 
 def recover(output: Path) -> None:
@@ -53,8 +50,7 @@ def recover(output: Path) -> None:
         else:
             with suppress(OSError):
                 old.rename(output)
-    for partial in abandoned(output.parent, _prefix(output), _PARTIAL):
-        shutil.rmtree(partial, ignore_errors=True)
+    sweep(output.parent, _prefix(output), _PARTIAL)
 
 
 def _prefix(output: Path) -> str:

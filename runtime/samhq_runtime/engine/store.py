@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 from ..errors import BundleError
 from ..files import sha256_of
-from ..leftovers import abandoned, new_folder
+from ..leftovers import new_folder, sweep
 from ..manifest import EngineEntry, FileEntry, read_manifest, write_manifest
 
 _PIECE = 16 << 20
@@ -30,17 +29,13 @@ class StagedEngine:
 @contextmanager
 def staging_folder(bundle: Path) -> Iterator[Path]:
     """A folder in the bundle (so that moving out of it is a rename), removed at the end; those of killed builds too."""
-    for left in abandoned(bundle, _PREFIX, _SUFFIX):
-        shutil.rmtree(left, ignore_errors=True)
+    sweep(bundle, _PREFIX, _SUFFIX)
     with ExitStack() as stack:
         try:
             folder = stack.enter_context(new_folder(bundle, _PREFIX, _SUFFIX))
         except OSError as e:
             raise _unwritable(bundle, e) from e
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        yield folder
 
 
 class PlanFile:
