@@ -52,9 +52,9 @@ def statistics(service: Service) -> dict[str, Any]:
 
 def repository_index(service: Service, *, ready: bool = False) -> list[dict[str, str]]:
     """The one model; none if only those that are `ready` are asked for and it is not."""
-    if ready and not service.ready:
-        return []
     reason = service.not_ready
+    if ready and reason:
+        return []
     state = "UNAVAILABLE" if reason else "READY"
     return [{"name": service.options.model_name, "version": MODEL_VERSION, "state": state, "reason": reason}]
 

@@ -7,13 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from ..contract import Array
 from ..predictor import EncodedImage, Predictor
 from .metrics import Metrics
 from .scheduler import Batch, Job, Scheduler
-from .signature import PromptSet, Segmentation, join
+from .signature import PromptSet, Segmentation, concatenate, join
 
 
 class Worker(threading.Thread):
@@ -69,15 +66,12 @@ class Worker(threading.Thread):
     def _predict(self, encoded: EncodedImage, prompts: PromptSet) -> Segmentation:
         """All prompts, in as many calls as keep the logits of the original size within bounds."""
         rows = self._scheduler.limit.prompts_of(encoded.original_hw[0] * encoded.original_hw[1])
-        parts = [self._call(encoded, prompts, slice(i, i + rows)) for i in range(0, len(prompts), rows)]
-        masks, iou_predictions, low_res_logits = (
-            np.concatenate(p) if len(p) > 1 else p[0] for p in zip(*parts, strict=True)
-        )
-        return Segmentation(masks, iou_predictions, low_res_logits)
+        starts = range(0, len(prompts), rows)
+        return concatenate([self._call(encoded, prompts[start : start + rows]) for start in starts])
 
-    def _call(self, encoded: EncodedImage, prompts: PromptSet, rows: slice) -> tuple[Array, Array, Array]:
-        arguments: dict[str, Any] = {name: array[rows] for name, array in prompts.arrays.items()}
-        return self._predictor.predict_batch(**arguments, **prompts.options, image=encoded)
+    def _call(self, encoded: EncodedImage, prompts: PromptSet) -> Segmentation:
+        arguments: dict[str, Any] = dict(prompts.arrays)
+        return Segmentation(*self._predictor.predict_batch(**arguments, **prompts.options, image=encoded))
 
 
 def _fail(jobs: list[Job], error: Exception) -> None:
