@@ -36,5 +36,4 @@ def locate(bundle: Bundle, sam: PlainSam, *, step: Step) -> Mapping[str, Departu
                 simplify(model)
                 references[graph.spec.name] = Path(temporary) / f"{graph.spec.name}.onnx"
                 save_graph(model, references[graph.spec.name])
-            files = {name: here.path / entry.file for name, entry in bundle.manifest.graphs.items()}
-            return locate_in_graphs(bundle, files, references)
+            return locate_in_graphs(bundle, here.graph_files, references)

@@ -103,9 +103,8 @@ def _outputs(bundle: Bundle, graph: str) -> list[str]:
 
 def _forms(bundle: Bundle) -> list[dict[str, Path]]:
     """The portable graph files, and those for ONNX Runtime's CPU provider if there are any."""
-    graphs = bundle.manifest.graphs
-    portable = {name: bundle.path / entry.file for name, entry in graphs.items()}
-    for_cpu = {name: bundle.path / (entry.cpu_file or entry.file) for name, entry in graphs.items()}
+    portable = bundle.graph_files
+    for_cpu = {name: bundle.path / (entry.cpu_file or entry.file) for name, entry in bundle.manifest.graphs.items()}
     return [portable] if for_cpu == portable else [portable, for_cpu]
 
 

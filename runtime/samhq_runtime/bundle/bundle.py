@@ -13,8 +13,8 @@ from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..errors import BackendUnavailable, BundleError, ConfigError
 from ..manifest import EngineEntry, Manifest, read_manifest
 from ..session import ProviderOptions, Session, open_session
-from ..session.providers import ENGINE_PROVIDERS, OPENVINO, require_chosen, run_engines
-from .copies import copy_of, links_out
+from ..session.providers import ENGINE_PROVIDERS, require_chosen, run_engines, run_openvino
+from .copies import copy_of, has_links
 from .files import Stamp, stamp_of, stamps_of, verify_files
 
 NOT_ON_CPU = frozenset({"bf16"})  # precisions whose graphs need a GPU: ONNX Runtime's CPU provider lacks the kernels
@@ -38,6 +38,11 @@ class Bundle:
         """Pickled as its path and options; read and verified again where it is opened."""
         key = self.verify_key and self.verify_key.absolute()
         return partial(load_bundle, private=self.private, verify_key=key), (self.path.absolute(),)
+
+    @property
+    def graph_files(self) -> dict[str, Path]:
+        """The portable form of each graph, by name."""
+        return {name: self.path / entry.file for name, entry in self.manifest.graphs.items()}
 
     def require_unchanged(self) -> None:
         """BundleError if a file was replaced or written to since it was hashed; one that is gone is still mapped."""
@@ -74,8 +79,7 @@ class Bundle:
                     f"for them; build engines (samhq engine {self.path}), or export with --precision fp32 or int8"
                 )
             file = entry.cpu_file if entry.cpu_file and tuple(providers) == ("cpu",) else entry.file
-            openvino = any(name.startswith(OPENVINO) for name in providers)
-            copied = self.private or (openvino and links_out(self.path))
+            copied = self.private or (run_openvino(providers) and has_links(self.path))
             with copy_of(self.path, file, self.manifest) if copied else nullcontext(self.path) as folder:
                 return open_session(
                     folder / file,

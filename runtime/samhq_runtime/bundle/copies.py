@@ -34,6 +34,6 @@ def copy_of(bundle: Path, graph: str, manifest: Manifest) -> Iterator[Path]:
         yield Path(folder)
 
 
-def links_out(bundle: Path) -> bool:
-    """Whether a file is a link out of the folder, which some backends do not follow."""
+def has_links(bundle: Path) -> bool:
+    """Whether a file is a link, which some backends do not follow out of the folder."""
     return any(path.is_symlink() for path in bundle.iterdir())

@@ -34,7 +34,7 @@ def locate(options: argparse.Namespace) -> None:
     bundle = load_bundle(options.bundle)
     if options.against is not None:
         reference = _reference(bundle, load_bundle(options.against))
-        print(format_departures(locate_in_graphs(bundle, _files(bundle), _files(reference))))
+        print(format_departures(locate_in_graphs(bundle, bundle.graph_files, reference.graph_files)))
         return
     if current_gpu() is None:
         raise BackendUnavailable(
@@ -70,7 +70,3 @@ def _reference(bundle: Bundle, reference: Bundle) -> Bundle:
             f"expected {', '.join(expected[:2])} and the same sizes"
         )
     return reference
-
-
-def _files(bundle: Bundle) -> dict[str, Path]:
-    return {name: bundle.path / entry.file for name, entry in bundle.manifest.graphs.items()}

@@ -68,7 +68,7 @@ def locate_in_graphs(
 
 def locate_in_engine(bundle: Bundle) -> dict[str, Departure | None]:
     """Compare what TensorRT computes on this GPU with the same graph under ONNX Runtime on the CPU."""
-    graphs = {name: GraphFile(bundle.path / entry.file) for name, entry in bundle.manifest.graphs.items()}
+    graphs = {name: GraphFile(file) for name, file in bundle.graph_files.items()}
     feeds = _feeds(bundle, graphs[IMAGE_ENCODER])
     found = {}
     for name, graph in graphs.items():

@@ -10,7 +10,7 @@ from ..errors import BackendUnavailable
 from ..files import is_utf8
 from ..whole_numbers import require_whole
 from .protocol import ProviderOptions, Session
-from .providers import OPENVINO
+from .providers import run_openvino
 
 MAX_THREADS = 1024  # backends crash, instead of saying so, when they cannot start their threads
 
@@ -38,7 +38,7 @@ def open_session(
         raise BackendUnavailable(f"{str(path)!r}: backends cannot open a path that is not UTF-8; rename or link it")
     if path.suffix != ".onnx":
         raise BackendUnavailable(f"{path.name}: no backend for {path.suffix!r}; expected .onnx")
-    if any(name.partition(":")[0] == OPENVINO for name in providers):
+    if run_openvino(providers):
         from .openvino import OpenVinoSession
 
         return OpenVinoSession(path, spec, providers=providers, threads=threads, provider_options=provider_options)

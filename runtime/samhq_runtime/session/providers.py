@@ -18,6 +18,11 @@ def run_engines(providers: Iterable[str]) -> bool:
     return any(name in ENGINE_PROVIDERS for name in providers)
 
 
+def run_openvino(providers: Iterable[str]) -> bool:
+    """Whether a provider among these is OpenVINO, on whatever device."""
+    return any(name.partition(":")[0] == OPENVINO for name in providers)
+
+
 def require_chosen(provider_options: ProviderOptions | None, providers: Sequence[str]) -> None:
     """Raise ConfigError for options of a provider that is not asked for."""
     unasked = [name for name in provider_options or {} if name not in providers]
