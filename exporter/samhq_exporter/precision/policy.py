@@ -133,10 +133,10 @@ def policy_of(precision: str, graph: str, *, token_fusion: str, family: str = SA
     if row.compute == "float32" or graph in row.float32_graphs:
         return PrecisionPolicy(compute="float32")
     stated = _ISLANDS[graph] + row.islands.get(graph, ())
-    everywhere = ((family,), (token_fusion,))
-    islands = tuple(
-        island
-        for island in stated
-        if family in _ONLY_WITH.get(island, everywhere)[0] and token_fusion in _ONLY_WITH.get(island, everywhere)[1]
-    )
+    islands = tuple(island for island in stated if _is_there(island, family, token_fusion))
     return PrecisionPolicy(compute=row.compute, fp32_islands=islands)
+
+
+def _is_there(island: str, family: str, token_fusion: str) -> bool:
+    families, token_fusions = _ONLY_WITH.get(island, ((family,), (token_fusion,)))
+    return family in families and token_fusion in token_fusions

@@ -22,7 +22,7 @@ from .in_memory import weights_of
 from .infer import MASK_TOKENS, NOT_A_MODEL, architecture_of, is_tiny_vit
 from .input_size import resize_state, resized
 from .plain_tensors import require_weights
-from .sam2_names import image_part, is_sam2, video_names
+from .sam2_names import image_part, is_sam2
 from .stored import read_weights
 
 # (official prefix, prefix in our modules): `hf_` is spelt `hq_`, and what depends on the image alone moved.
@@ -164,9 +164,9 @@ def _own_names(tensors: Mapping[str, Tensor], path: Path) -> tuple[Mapping[str, 
     """The tensors that segment images under SAM's names, and a line about those that do not."""
     if not is_sam2(tensors):
         return tensors, ""
-    video = video_names(tensors)
+    own, video = image_part(tensors, path)
     notice = f"{path.name}: {len(video)} tensors are for videos alone and left out, such as {video[0]}" if video else ""
-    return image_part(tensors, path), notice
+    return own, notice
 
 
 def _build(

@@ -33,8 +33,8 @@ def is_sam2(state: Mapping[str, Tensor]) -> bool:
     return any(_OF_SAM2.match(name) for name in state)
 
 
-def image_part(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """What segments images, below `image_encoder.`, `prompt_encoder.` and `mask_decoder.`.
+def image_part(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """What segments images, below `image_encoder.`, `prompt_encoder.` and `mask_decoder.`; and the names of the rest.
 
     Raises:
         CheckpointError: weights of SAM 2 before 2.1, or without an image encoder.
@@ -44,18 +44,13 @@ def image_part(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
             f"{path.name}: holds parts of SAM 2 without its image encoder ({len(state)} tensors); expected a whole "
             "model such as sam2.1_hiera_large.pt"
         )
-    video = video_names(state)
+    video = [name for name in state if _VIDEO.match(name)]
     if video and _ONLY_IN_2_1 not in state:
         raise CheckpointError(
             f"{path.name}: holds SAM 2, not SAM 2.1 ({_ONLY_IN_2_1} is missing among the {len(video)} tensors for "
             "videos); expected SAM 2.1 or HQ-SAM 2 weights such as sam2.1_hiera_large.pt"
         )
-    return {_renamed(name): tensor for name, tensor in state.items() if not _VIDEO.match(name)}
-
-
-def video_names(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that segmenting images does not need."""
-    return [name for name in state if _VIDEO.match(name)]
+    return {_renamed(name): tensor for name, tensor in state.items() if not _VIDEO.match(name)}, video
 
 
 def _renamed(name: str) -> str:

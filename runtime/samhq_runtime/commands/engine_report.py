@@ -59,7 +59,7 @@ def _kinds(program: Program) -> Iterator[tuple[str, ...]]:
         found = [kernel for kernel in program.kernels if kernel.kind == kind]
         for dtype in sorted({kernel.dtype for kernel in found}) if kind in _TYPED else [""]:
             some = [kernel for kernel in found if not dtype or kernel.dtype == dtype]
-            if some or kind == ATTENTION:
+            if some:
                 yield _row(f"{kind} {dtype}".strip(), some)
         if kind == ATTENTION and not found:
             yield _row(kind, found)

@@ -93,8 +93,9 @@ def evaluate(
         setting=setting, threads=threads, limit=limit, output=folder, worst=worst, progress=progress, notice=notice
     )
     data = open_dataset(dataset, images=images, masks=masks, include_crowd=include_crowd, mask_suffix=mask_suffix)
-    for line in data.notices if notice is not None else ():
-        notice(f"{data.path}: {line}")  # type: ignore[misc]
+    if notice is not None:
+        for line in data.notices:
+            notice(f"{data.path}: {line}")
     return _evaluate(open_subjects(bundles, providers), data, options)
 
 
