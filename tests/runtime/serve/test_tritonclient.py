@@ -10,11 +10,8 @@ import pytest
 
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.serve.messages import MESSAGES
-from tests.support.required import required
 from tests.support.serving import Running, running
-
-triton_http = required("tritonclient.http", install="samhq-export[triton]")
-triton_grpc = required("tritonclient.grpc", install="samhq-export[triton]")
+from tests.support.triton_client import connected, tensor, triton_http
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 BOX = np.array([[5, 6, 40, 50]], np.float32)
@@ -28,17 +25,8 @@ def server(tiny_bundle: Bundle) -> Iterator[Running]:
 
 @pytest.fixture(params=["http", "grpc"])
 def client(request: pytest.FixtureRequest, server: Running) -> Iterator[tuple[Any, Any]]:
-    """The client's module and a connected client."""
-    module = triton_http if request.param == "http" else triton_grpc
-    port = server.http_port if request.param == "http" else server.grpc_port
-    with module.InferenceServerClient(f"127.0.0.1:{port}") as connected:
-        yield module, connected
-
-
-def tensor(module: Any, name: str, data: Any, datatype: str) -> Any:
-    given = module.InferInput(name, list(data.shape), datatype)
-    given.set_data_from_numpy(data)
-    return given
+    with connected(request.param, server) as client:
+        yield client
 
 
 def test_health_and_metadata(client: tuple[Any, Any]) -> None:

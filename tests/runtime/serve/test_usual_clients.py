@@ -21,11 +21,9 @@ from samhq_runtime import Bundle
 from samhq_runtime.errors import ConfigError
 from samhq_runtime.serve.options import ServeOptions
 from tests.support.proto_text import proto_text
-from tests.support.required import required
 from tests.support.serving import BOX, IMAGE, INFER, Running, grpc_call, grpc_request, png, running, send
+from tests.support.triton_client import connected, tensor, triton_http
 
-triton_http = required("tritonclient.http", install="samhq-export[triton]")
-triton_grpc = required("tritonclient.grpc", install="samhq-export[triton]")
 PAGE = "https://example.org"
 
 
@@ -37,20 +35,13 @@ def server(tiny_bundle: Bundle) -> Iterator[Running]:
 
 @pytest.fixture(params=["http", "grpc"])
 def client(request: pytest.FixtureRequest, server: Running) -> Iterator[tuple[Any, Any]]:
-    """The client's module and a connected client."""
-    module = triton_http if request.param == "http" else triton_grpc
-    port = server.http_port if request.param == "http" else server.grpc_port
-    with module.InferenceServerClient(f"127.0.0.1:{port}") as connected:
-        yield module, connected
+    with connected(request.param, server) as client:
+        yield client
 
 
 def infer(client: tuple[Any, Any], **options: Any) -> Any:
     module, connected = client
-    inputs = []
-    for name, data, datatype in (("image", IMAGE, "UINT8"), ("box", BOX, "FP32")):
-        given = module.InferInput(name, list(data.shape), datatype)
-        given.set_data_from_numpy(data)
-        inputs.append(given)
+    inputs = [tensor(module, "image", IMAGE, "UINT8"), tensor(module, "box", BOX, "FP32")]
     return connected.infer("samhq", inputs, **options)
 
 
