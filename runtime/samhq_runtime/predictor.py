@@ -78,9 +78,7 @@ class Predictor(SamPredictorApi, Closing):
             providers=providers, threads=threads, provider_options=provider_options
         )
         if run_engines(providers):
-            from .engine.gate import check_first_use
-
-            check_first_use(self.bundle, providers, self._encoder, self._decoder)
+            self._check_engines(providers)
         self._prompts_per_call = prompts_per_call
         self._options = {
             "providers": tuple(providers),
@@ -218,6 +216,11 @@ class Predictor(SamPredictorApi, Closing):
         """Release both sessions."""
         self._encoder.close()
         self._decoder.close()
+
+    def _check_engines(self, providers: Sequence[str]) -> None:
+        from .engine.gate import check_first_use
+
+        check_first_use(self.bundle, providers, self._encoder, self._decoder)
 
     def _own_token(self, hq_token: ArrayLike | str | Path) -> Float32:
         """Another HQ token for this model, (1, embed_dim)."""

@@ -61,8 +61,7 @@ def train_hq(config: TrainHqConfig, *, source: Path | None = None, report: Repor
     checkpoint = load_checkpoint(source)
     if isinstance(checkpoint.sam, PlainSam2):
         raise ConfigError(f"{checkpoint.file_name}: a SAM 2, whose HQ part is not trained here; expected SAM or SAM-HQ")
-    side = checkpoint.sam.arch.image_size
-    training_pairs, held_out = _pairs(config, side, note)
+    training_pairs, held_out = _pairs(config, checkpoint.sam.arch.image_size, note)
     sam = _start(config, checkpoint).to(compute.device)
     schedule = _schedule(config, len(training_pairs))
     setting = _setting(config, checkpoint, training_pairs, held_out, compute)

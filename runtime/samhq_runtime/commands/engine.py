@@ -60,6 +60,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         )
     _add_builder_options(engine)
     engine.add_argument("--overwrite", action="store_true", help="replace an engine of the same graph and target")
+    _add_checks(engine)
+    add_report_options(engine)
+    add_locate_options(engine)
+
+
+def _add_checks(engine: argparse.ArgumentParser) -> None:
+    """What to do instead of building, and whether a build is checked."""
     check = engine.add_mutually_exclusive_group()
     check.add_argument("--no-verify", action="store_true", help="do not run the engines on this GPU before adding them")
     check.add_argument(
@@ -73,8 +80,6 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         action="store_true",
         help="build nothing; name the first node at which the engine departs from the ONNX graph (extra `debug`)",
     )
-    add_report_options(engine)
-    add_locate_options(engine)
 
 
 def _add_builder_options(engine: argparse.ArgumentParser) -> None:

@@ -27,23 +27,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.set_defaults(run=_eval)
     command.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE")
     add_verify_key(command)
-    command.add_argument(
-        "--dataset",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="COCO annotation file, or a folder: im/ and gt/, images/ and masks/, or .jpg and .png of the same name",
-    )
-    command.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="images of the annotation file (default: looked for beside it)"
-    )
-    command.add_argument("--masks", type=Path, metavar="FOLDER", help="masks of the images in the --dataset folder")
-    command.add_argument(
-        "--mask-suffix", metavar="SUFFIX", help="how masks are named after their image's stem, such as _mask.gif"
-    )
-    command.add_argument(
-        "--include-crowd", action="store_true", help="take annotations with iscrowd as objects (CVAT's painted masks)"
-    )
+    _add_dataset(command)
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="report, records and pictures")
     command.add_argument(
         "--prompts",
@@ -63,6 +47,27 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help=f"{PROVIDERS_HELP}; repeat to measure every bundle under each (default: cpu)",
     )
     command.add_argument("--threads", type=int, default=0, help="CPU threads (default: one per physical core)")
+
+
+def _add_dataset(command: argparse.ArgumentParser) -> None:
+    """Where images and true masks are, and how they are read."""
+    command.add_argument(
+        "--dataset",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="COCO annotation file, or a folder: im/ and gt/, images/ and masks/, or .jpg and .png of the same name",
+    )
+    command.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="images of the annotation file (default: looked for beside it)"
+    )
+    command.add_argument("--masks", type=Path, metavar="FOLDER", help="masks of the images in the --dataset folder")
+    command.add_argument(
+        "--mask-suffix", metavar="SUFFIX", help="how masks are named after their image's stem, such as _mask.gif"
+    )
+    command.add_argument(
+        "--include-crowd", action="store_true", help="take annotations with iscrowd as objects (CVAT's painted masks)"
+    )
     add_max_image_mp(command)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..bundle import Bundle, load_bundle
 from ..contract import GraphSpec, TensorSpec
-from ..manifest import EngineEntry
+from ..manifest import EngineEntry, Manifest
 from ..nvidia.rebuild import sizes_of
 from ..tables import format_table
 from .options import add_verify_key
@@ -30,12 +30,28 @@ def _inspect(options: argparse.Namespace) -> None:
 def describe(bundle: Bundle) -> str:
     """Everything a user wants to know of a verified bundle, as text."""
     m = bundle.manifest
+    files = [(name, f"{entry.bytes / 1e6:.1f} MB", entry.sha256[:12]) for name, entry in m.files.items()]
+    engines = [_engine(name, entry, m.graphs[entry.graph].spec) for name, entry in m.engines.items()]
+    parts = [
+        f"{bundle.path}: complete and unchanged",
+        format_table(("", "value"), _facts(m)),
+        format_table(("tensor", "", "dtype", "shape"), _tensors(m)),
+        format_table(("file", "size", "sha256"), files),
+        format_table(("parity with PyTorch", "value"), _parity(m)),
+    ]
+    if engines:
+        parts.append(format_table(_ENGINE_HEADER, engines))
+    return "\n\n".join(parts)
+
+
+def _facts(m: Manifest) -> list[tuple[str, str]]:
+    """Which model, of which weights, and what made the graphs."""
     sources = [
         (label, f"{m.checkpoint[f'{part}_file']} ({m.checkpoint.get(f'{part}_sha256', '')[:12]})")
         for label, part in (("base", "base"), ("HQ token", "hq_token"))
         if f"{part}_file" in m.checkpoint
     ]
-    facts = [
+    return [
         ("variant", m.variant),
         ("precision", m.precision),
         ("family", m.sizes.family),
@@ -50,28 +66,22 @@ def describe(bundle: Bundle) -> str:
         ),
         *((f"built with {tool}", version) for tool, version in m.tools.items()),
     ]
-    tensors = [
+
+
+def _tensors(m: Manifest) -> list[tuple[str, str, str, str]]:
+    return [
         (f"{graph}: {tensor.name}", kind, tensor.dtype, _shape(tensor))
         for graph, entry in m.graphs.items()
         for kind, specs in (("input", entry.spec.inputs), ("output", entry.spec.outputs))
         for tensor in specs
     ]
-    files = [(name, f"{entry.bytes / 1e6:.1f} MB", entry.sha256[:12]) for name, entry in m.files.items()]
-    engines = [_engine(name, entry, m.graphs[entry.graph].spec) for name, entry in m.engines.items()]
-    parity = [(f"mask IoU {name}", f"{iou:.5f}") for name, iou in m.parity.get("mask_iou", {}).items()]
-    parity += [
-        (f"{name}, max error / range", f"{t['relative']:.2e}") for name, t in m.parity.get("tensors", {}).items()
+
+
+def _parity(m: Manifest) -> list[tuple[str, str]]:
+    return [
+        *((f"mask IoU {name}", f"{iou:.5f}") for name, iou in m.parity.get("mask_iou", {}).items()),
+        *((f"{name}, max error / range", f"{t['relative']:.2e}") for name, t in m.parity.get("tensors", {}).items()),
     ]
-    parts = [
-        f"{bundle.path}: complete and unchanged",
-        format_table(("", "value"), facts),
-        format_table(("tensor", "", "dtype", "shape"), tensors),
-        format_table(("file", "size", "sha256"), files),
-        format_table(("parity with PyTorch", "value"), parity),
-    ]
-    if engines:
-        parts.append(format_table(_ENGINE_HEADER, engines))
-    return "\n\n".join(parts)
 
 
 def _engine(name: str, entry: EngineEntry, spec: GraphSpec) -> tuple[str, ...]:

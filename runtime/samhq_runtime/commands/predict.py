@@ -42,12 +42,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     predict.add_argument("--hq-token-only", action="store_true", help="the HQ mask alone, without SAM's")
     predict.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
-    predict.add_argument(
-        "--providers",
-        type=provider_names,
-        default=("cpu",),
-        help=f"{PROVIDERS_HELP} (default: cpu)",
-    )
+    predict.add_argument("--providers", type=provider_names, default=("cpu",), help=f"{PROVIDERS_HELP} (default: cpu)")
     predict.add_argument(
         "--provider-option",
         type=_provider_option,

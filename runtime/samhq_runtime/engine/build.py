@@ -78,14 +78,11 @@ def build_engines(
     """
     bundle = bundle if isinstance(bundle, Bundle) else _load_graphs(Path(bundle))
     flavour = target if isinstance(target, Flavour) else _flavour(target)
-    options = options or EngineOptions()
     entries = _graphs(bundle, graphs)
     profiles = {name: profiles_of(entry.spec, ranges or {}) for name, entry in entries.items()}
     _require_new(bundle, entries, flavour, overwrite=overwrite)
     tensorrt = load_tensorrt(flavour)
-    if bundle.manifest.precision == "fp8":
-        options = for_float8(tensorrt, options)
-    tensorrt.require(options)
+    options = _require_options(tensorrt, options or EngineOptions(), bundle.manifest.precision)
     verify = verify and require_checkable(tensorrt, options)
     return _build_all(bundle, tensorrt, entries, profiles, options, progress, notice, verify=verify)
 
@@ -218,6 +215,14 @@ def _flavour(name: str) -> Flavour:
     if name not in FLAVOURS:
         raise ConfigError(f"--target: got {name!r}, expected {' or '.join(FLAVOURS)}")
     return FLAVOURS[name]
+
+
+def _require_options(tensorrt: TensorRT, options: EngineOptions, precision: str) -> EngineOptions:
+    """The same options, for GPUs that have this precision; refused where this TensorRT lacks one."""
+    if precision == "fp8":
+        options = for_float8(tensorrt, options)
+    tensorrt.require(options)
+    return options
 
 
 def _graphs(bundle: Bundle, names: Sequence[str]) -> dict[str, GraphEntry]:

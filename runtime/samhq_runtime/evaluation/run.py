@@ -93,13 +93,13 @@ def evaluate(
         setting=setting, threads=threads, limit=limit, output=folder, worst=worst, progress=progress, notice=notice
     )
     data = open_dataset(dataset, images=images, masks=masks, include_crowd=include_crowd, mask_suffix=mask_suffix)
-    if notice is not None:
-        for line in data.notices:
-            notice(f"{data.path}: {line}")
     return _evaluate(open_subjects(bundles, providers), data, options)
 
 
 def _evaluate(subjects: Sequence[Subject], data: Dataset, options: EvaluationOptions) -> Report:
+    if options.notice is not None:
+        for line in data.notices:
+            options.notice(f"{data.path}: {line}")
     names, fingerprint = list(data.names)[: options.limit], data.fingerprint()
     with ExitStack() as stack:
         keys = [_key(subject, fingerprint, options.setting) for subject in subjects]

@@ -69,10 +69,7 @@ class OpenVinoSession(Closing):
         device, precision = _parse(providers)
         core = ov.Core()
         _require_device(core, device, precision)
-        properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-        if device == "CPU" and threads:
-            properties["INFERENCE_NUM_THREADS"] = threads
-        properties.update((provider_options or {}).get(providers[0], {}))
+        properties = {**_properties(device, precision, threads), **(provider_options or {}).get(providers[0], {})}
         with _load_errors(path):
             model = core.read_model(path)
             self._defaults = _take_out_defaults(model, spec)
@@ -163,6 +160,14 @@ def _prepare_for_cpu(model: Any) -> bool:
         return False
     model.reshape({port: [1, *port.partial_shape[1:]] for port in model.inputs})
     return True
+
+
+def _properties(device: str, precision: str, threads: int) -> dict[str, Any]:
+    """Of the compiled model, before those that the caller asks for."""
+    properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    if device == "CPU" and threads:
+        properties["INFERENCE_NUM_THREADS"] = threads
+    return properties
 
 
 def _require_device(core: Any, device: str, precision: str) -> None:

@@ -16,11 +16,6 @@ from samhq_runtime.session import open_session
 from tests.support.bundles import rehash
 
 
-@pytest.fixture
-def copy(tiny_bundle: Bundle, tmp_path: Path) -> Path:
-    return shutil.copytree(tiny_bundle.path, tmp_path / "bundle")
-
-
 def test_copy_and_extra_files_are_fine(copy: Path) -> None:
     (copy / "notes.txt").write_text("mine")
     bundle = load_bundle(str(copy))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from samhq_exporter.cli import main as export_main
-from samhq_runtime import Bundle, load_bundle
+from samhq_runtime import load_bundle
 from samhq_runtime.bundle.files import file_entries
 from samhq_runtime.cli import main
 from samhq_runtime.errors import BundleError, ConfigError
@@ -34,11 +34,6 @@ def write_keys(folder: Path, name: str, *, passphrase: bytes = b"", elliptic: bo
     private.write_bytes(key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, kept))
     public.write_bytes(key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo))
     return private, public
-
-
-@pytest.fixture
-def copy(tiny_bundle: Bundle, tmp_path: Path) -> Path:
-    return shutil.copytree(tiny_bundle.path, tmp_path / "bundle")
 
 
 @pytest.fixture
