@@ -28,6 +28,10 @@ from samhq_runtime.nvidia.plan import Program, read_plan
 from samhq_runtime.nvidia.profiles import Range, profiles_of
 from tests.support.tensorrt_builder import parse
 
+# The widest encoders as two blocks, a windowed and a global one: what the others repeat.
+SHORTENED = {
+    f"{size} of 2 blocks": replace(VARIANTS[size], depth=2, global_attn_indexes=(1,)) for size in ("vit_l", "vit_h")
+}
 SCALE = 0.05  # of every quantized activation: nothing here is run
 _programs: dict[str, list[Program]] = {}  # by digest of graph and profile: what does not differ is built once
 
@@ -35,7 +39,7 @@ _programs: dict[str, list[Program]] = {}  # by digest of graph and profile: what
 @lru_cache(maxsize=1)
 def seeded(size: str, fusion: str = "hadamard") -> Sam:
     torch.manual_seed(0)
-    return Sam(VARIANTS[size], token_fusion=fusion).eval().requires_grad_(False)
+    return Sam({**VARIANTS, **SHORTENED}[size], token_fusion=fusion).eval().requires_grad_(False)
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.nvidia.options import EngineOptions
 from samhq_runtime.nvidia.plan import ATTENTION, PRODUCT, SOFTMAX, Program
 from samhq_runtime.nvidia.profiles import DEFAULT_RANGES, Range
-from tests.support.seeded_graphs import compiled, programs_of, spec_of, typed
+from tests.support.seeded_graphs import SHORTENED, compiled, programs_of, spec_of, typed
 from tests.support.tensorrt_builder import parse, require_rtx
 
 MARGIN = 2  # kernels
@@ -80,6 +80,16 @@ def test_encoder(size: str, precision: str, kernels: int, single: int, tmp_path:
         products = program.products(number)
         assert len(products) == QUANTIZED[size]
         assert {tensor.dtype for kernel in products for tensor in kernel.writes.values()} <= {"float16"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "precision"), zip(2 * list(SHORTENED), ("bf16", "fp16", "fp16", "int8"), strict=True))
+def test_attentions_of_wide_encoders(size: str, precision: str, tmp_path: Path) -> None:
+    """Heads of 64 and of 80 numbers."""
+    require_rtx()
+    program = compiled(size, IMAGE_ENCODER, precision, tmp_path)
+    assert (program.count(ATTENTION), program.count(SOFTMAX)) == (2, 0)
+    assert largest(program) <= LARGEST
 
 
 @pytest.mark.parametrize(("size", "precision", "one", "dynamic", "single", "single_dynamic"), rows(DECODER))
