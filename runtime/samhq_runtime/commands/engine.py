@@ -14,7 +14,7 @@ from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..errors import ConfigError
 from ..nvidia.flavour import FLAVOURS
 from ..nvidia.options import REFITTABLE
-from ..nvidia.profiles import DEFAULT_RANGES, parse_ranges
+from ..nvidia.profiles import DEFAULT_RANGES, Range, parse_ranges
 from ..tables import format_table
 from .engine_report import add_report_options, report
 from .locate import add_locate_options, locate
@@ -73,6 +73,9 @@ def _add_checks(engine: argparse.ArgumentParser) -> None:
         "--verify", action="store_true", help="build nothing; check the engines that are there on this GPU"
     )
     check.add_argument(
+        "--trtexec", action="store_true", help="build nothing; print the commands that build the graphs with trtexec"
+    )
+    check.add_argument(
         "--report", action="store_true", help="build nothing; list the kernels of the engines that are there"
     )
     check.add_argument(
@@ -122,6 +125,8 @@ def _engine(options: argparse.Namespace) -> None:
         locate(options)
     elif options.verify:
         _verify(options)
+    elif options.trtexec:
+        _print_trtexec(options)
     else:
         _build(options)
 
@@ -138,12 +143,11 @@ def _verify(options: argparse.Namespace) -> None:
 def _build(options: argparse.Namespace) -> None:
     from ..engine import EngineOptions, build_engines
 
-    texts = {name: getattr(options, name) for name in _RANGE_HELP}
     built = build_engines(
         options.bundle,
         target=options.target,
         graphs=options.graph,
-        ranges={name: parse_ranges(name, text) for name, text in texts.items() if text is not None},
+        ranges=_ranges(options),
         options=EngineOptions(
             workspace=options.workspace,
             low_memory=options.low_memory,
@@ -160,6 +164,21 @@ def _build(options: argparse.Namespace) -> None:
         notice=_notice,
     )
     print_built(built, options.bundle)
+
+
+def _ranges(options: argparse.Namespace) -> dict[str, tuple[Range, ...]]:
+    texts = {name: getattr(options, name) for name in _RANGE_HELP}
+    return {name: parse_ranges(name, text) for name, text in texts.items() if text is not None}
+
+
+def _print_trtexec(options: argparse.Namespace) -> None:
+    from ..bundle import load_bundle
+    from ..nvidia.trtexec import trtexec_command
+
+    bundle, ranges = load_bundle(options.bundle), _ranges(options)
+    for name in options.graph or (IMAGE_ENCODER, MASK_DECODER):
+        entry = bundle.manifest.graphs[name]
+        print(trtexec_command(bundle.path / entry.file, entry.spec, ranges))
 
 
 def print_built(built: Sequence[BuiltEngine], bundle: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..installing import install_command
+from ..nvidia.jetson import JETPACK_TENSORRT
 from .children import ON_GPU, ProbeResult
 from .wrong_results import wrong_results
 
@@ -32,6 +33,10 @@ class Facts:
     @property
     def gpus(self) -> Sequence[Mapping[str, str]]:
         return self.driver.get("gpus") or []
+
+    @property
+    def on_jetson(self) -> bool:
+        return "tegra" in self.platform
 
     def version(self, *names: str) -> tuple[int, ...]:
         """Numbers of the first of these packages that is installed; () if none is."""
@@ -104,6 +109,26 @@ def _driver_too_old(facts: Facts) -> Iterator[Problem]:
         )
 
 
+def _bindings_above_the_driver(facts: Facts) -> Iterator[Problem]:
+    bindings, cuda = facts.version("cuda-bindings"), facts.driver.get("cuda")
+    if bindings and cuda and bindings[0] > int(cuda.split(".")[0]):
+        version = facts.packages["cuda-bindings"]
+        yield Problem(
+            f"cuda-bindings {version} is for CUDA {bindings[0]}, and the driver runs CUDA up to {cuda}",
+            f"pip install 'cuda-bindings<{bindings[0]}'",
+        )
+
+
+def _tensorrt_of_pip_on_a_jetson(facts: Facts) -> Iterator[Problem]:
+    found = [name for name in facts.packages if re.match(r"tensorrt(-cu\d+)?(-libs|-bindings)?$", name)]
+    foreign = [name for name in found if name != "tensorrt"]  # JetPack's own is called that
+    if facts.on_jetson and foreign:
+        yield Problem(
+            f"{', '.join(foreign)} of pip is installed on a Jetson and hides JetPack's TensorRT",
+            f"pip uninstall -y {' '.join(found)}; {JETPACK_TENSORRT}",
+        )
+
+
 def _hidden_gpus(facts: Facts) -> Iterator[Problem]:
     if facts.visible_devices is not None and not facts.gpus and facts.driver.get("cuda"):
         yield Problem(
@@ -114,9 +139,10 @@ def _hidden_gpus(facts: Facts) -> Iterator[Problem]:
 
 def _gpu_unused(facts: Facts) -> Iterator[Problem]:
     if facts.gpus and not any(facts.providers[name].status == "works" for name in ON_GPU):
+        install = f"{install_command('trt')} for engines, or with [gpu] in an environment without [cpu]"
+        jetson = f"{install_command('jetson')}; {JETPACK_TENSORRT}"
         yield Problem(
-            f"{facts.gpus[0]['name']} is here, and nothing that works uses it",
-            f"{install_command('trt')} for engines, or with [gpu] in an environment without [cpu]",
+            f"{facts.gpus[0]['name']} is here, and nothing that works uses it", jetson if facts.on_jetson else install
         )
 
 
@@ -161,7 +187,7 @@ def _wrong_results(facts: Facts) -> Iterator[Problem]:
 
 
 def _tensorrt_without_jetpack(facts: Facts) -> Iterator[Problem]:
-    if "tegra" in facts.platform and (11, 3) <= facts.tensorrt < (11, 4, 1):
+    if facts.on_jetson and (11, 3) <= facts.tensorrt < (11, 4, 1):
         yield Problem(
             f"TensorRT {'.'.join(map(str, facts.tensorrt))} is not for JetPack: 11.3 and 11.4.0 leave Jetsons out",
             "use the TensorRT of your JetPack (10.3 in 6.x, 10.13.3.9 in 7.1), or 11.4.1 or newer with JetPack 7.2",
@@ -210,6 +236,8 @@ _RULES: tuple[Callable[[Facts], Iterator[Problem]], ...] = (
     _several_tensorrts,
     _bindings_without_libraries,
     _driver_too_old,
+    _bindings_above_the_driver,
+    _tensorrt_of_pip_on_a_jetson,
     _hidden_gpus,
     _gpu_unused,
     _cuda_libraries,

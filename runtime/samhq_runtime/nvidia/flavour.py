@@ -17,6 +17,7 @@ from ..errors import BackendUnavailable, ConfigError, reason_of
 from ..flags import flag_of
 from ..installing import install_command
 from .gpu import Gpu, current_gpu
+from .jetson import JETPACK_TENSORRT, on_jetson
 from .options import EngineOptions
 
 
@@ -36,7 +37,8 @@ class Flavour:
         keeps_timing_cache: whether kernel timings are worth keeping; not where nothing is timed.
         default_capabilities: the compute capabilities an engine runs on when none are asked for; empty if that is
             the GPU it was built on.
-        install: the command that installs it.
+        extra: ours that installs it.
+        on_jetson: where it comes from on a Jetson.
     """
 
     name: str
@@ -49,7 +51,13 @@ class Flavour:
     refused: Mapping[str, str]
     keeps_timing_cache: bool
     default_capabilities: tuple[str, ...]
-    install: str
+    extra: str
+    on_jetson: str
+
+    @property
+    def install(self) -> str:
+        """What to do where it is missing."""
+        return self.on_jetson if on_jetson() else install_command(self.extra)
 
     def serves(self, compute_capability: str, chosen: Collection[str]) -> bool:
         """Whether an engine that was built for the `chosen` compute capabilities, or the default, runs on a GPU."""
@@ -71,7 +79,8 @@ FLAVOURS = {
             refused={"compute_capabilities": "it builds for the GPU it runs on; --target rtx builds for others"},
             keeps_timing_cache=True,
             default_capabilities=(),
-            install=f"{install_command('trt')} (on a Jetson it comes with JetPack)",
+            extra="trt",
+            on_jetson=JETPACK_TENSORRT,
         ),
         Flavour(
             name="rtx",
@@ -88,7 +97,8 @@ FLAVOURS = {
             },
             keeps_timing_cache=False,  # kernels are chosen on the user's GPU when the engine is loaded
             default_capabilities=("8.0", "8.6", "8.9", "12.0", "12.1"),  # 7.5 on request, 9.0 not at all
-            install=install_command("rtx"),
+            extra="rtx",
+            on_jetson="it is not made for Jetsons; build with --target tensorrt there",
         ),
     )
 }

@@ -15,12 +15,13 @@ import numpy as np
 
 from ..contract import Array
 from ..errors import BackendUnavailable, ConfigError, DeviceError
-from ..installing import install_command, unavailable
+from ..installing import unavailable
+from ..nvidia.jetson import engine_extra
 
 try:
     from cuda.bindings import runtime as cudart
 except Exception as e:  # a broken native package raises whatever its loader does
-    raise unavailable("cuda-bindings", e, f"{install_command('trt')} (or [rtx])", use="engines are run with it") from e
+    raise unavailable("cuda-bindings", e, engine_extra(), use="engines are run with it") from e
 
 _KEPT = 4  # free buffers of one size kept for the next tensor; an allocation waits for the whole GPU
 _ALIGNMENT = 256

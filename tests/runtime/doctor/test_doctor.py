@@ -54,6 +54,15 @@ def with_(packages: dict[str, str] | None = None, gpu: dict[str, str] | None = N
     )
 
 
+def on_orin(packages: dict[str, str], **providers: ProbeResult) -> Facts:
+    """JetPack 6: Python 3.10, numpy 1.26, CUDA 12.6, and TensorRT 10.3 that engines run with."""
+    works = {"engine__tensorrt": ProbeResult("works", "TensorRT 10.3.0"), "cuda": ABSENT}
+    orin = {"name": "Orin", "compute_capability": "8.7"}
+    found = with_({"numpy": "1.26.4", "onnxruntime": "1.23.2", **packages}, orin, **{**works, **providers})
+    driver = {"driver": None, "cuda": "12.6", "gpus": [orin]}
+    return replace(found, python="3.10.12", platform="Linux 5.15.148-tegra, aarch64", driver=driver)
+
+
 BROKEN = ProbeResult("broken", "CUDAExecutionProvider failed (missing: libcudnn.so.9)")
 
 
@@ -85,6 +94,23 @@ BROKEN = ProbeResult("broken", "CUDAExecutionProvider failed (missing: libcudnn.
         (with_({"tensorrt": "10.13.3.9"}), None),
         (replace(with_({"tensorrt": "11.4.0"}), platform="Linux 6.8.12-1021-tegra, aarch64"), "is not for JetPack"),
         (replace(with_({"tensorrt": "11.4.1"}), platform="Linux 6.8.12-1021-tegra, aarch64"), None),
+        (with_({"cuda-bindings": "12.9.4"}), None),
+        (
+            replace(with_({"cuda-bindings": "13.0.1"}), driver={"cuda": "12.6", "gpus": [A_GPU]}),
+            "cuda-bindings 13.0.1 is for CUDA 13, .* up to 12.6; pip install 'cuda-bindings<13'",
+        ),
+        (
+            on_orin({"tensorrt": "10.3.0", "cuda-bindings": "12.6.2.post1"}),
+            r"^TensorRT has computed wrongly[^\n]*4723[^\n]*$",
+        ),
+        (
+            on_orin({}, engine__tensorrt=ABSENT),
+            r"nothing that works uses it; .*\[jetson\]'?; TensorRT comes with JetPack",
+        ),
+        (
+            on_orin({"tensorrt": "10.9.0", "tensorrt-cu12": "10.9.0", "tensorrt-cu12-libs": "10.9.0"}),
+            "hides JetPack's TensorRT; pip uninstall -y tensorrt tensorrt-cu12 tensorrt-cu12-libs; TensorRT comes with",
+        ),
         (replace(FACTS, python="3.10.12", packages={}), "wheels for Python 3.10 .*only before 1.24"),
         (replace(FACTS, python="3.11.9", packages={}), None),
         (with_({"tensorrt-cu13": "11.0.0"}, {"compute_capability": "10.0"}), None),
