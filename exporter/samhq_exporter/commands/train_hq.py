@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from samhq_runtime.commands.options import add_white_point
 from samhq_runtime.errors import interrupted
 
 from ..architecture import TOKEN_FUSIONS
@@ -23,6 +24,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.set_defaults(run=run, extras="export,train,cpu")
     parser.add_argument("checkpoint", type=Path, help="SAM or SAM-HQ weights: all that --checkpoint of an export takes")
+    parser.add_argument("--base", type=Path, help="the whole SAM, for a checkpoint of the mask decoder alone")
     parser.add_argument("--dataset", type=Path, required=True, help="folder of images and masks, or COCO annotations")
     parser.add_argument("--output", type=Path, required=True, metavar="SAFETENSORS", help="checkpoint to write")
     _add_data_options(parser.add_argument_group("data"))
@@ -35,6 +37,7 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--masks", type=Path, metavar="DIR", help="masks, for images directly in the dataset's folder")
     group.add_argument("--mask-suffix", metavar="SUFFIX", help="how masks are named after their image's stem")
     group.add_argument("--include-crowd", action="store_true", help="take annotations with iscrowd as objects")
+    add_white_point(group)
     group.add_argument(
         "--held-out",
         type=Path,
@@ -82,9 +85,10 @@ def run(options: argparse.Namespace) -> None:
     from ..training.run import train_hq
     from ..weights.fetching import fetched
 
-    source = fetched(config.checkpoint)
+    base = None if config.base is None else fetched(config.base)
+    config = replace(config, checkpoint=fetched(config.checkpoint), base=base)
     with interrupted(_outcome(config)):
-        result = train_hq(config, source=source, report=_print_measured, note=_print_note)
+        result = train_hq(config, report=_print_measured, note=_print_note)
     first, last = result.history[0], result.history[-1]
     print(f"{result.path}: box mIoU on the held-out images {_gain(first, last)}")
     if last["box"]["sam_and_hq"]["mean_iou"] <= last["box"]["sam_only"]["mean_iou"]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samhq_runtime.errors import ConfigError
+from samhq_runtime.frames.image_files import WHITE
 
 from ..architecture import TOKEN_FUSIONS
 
@@ -19,12 +20,14 @@ class TrainHqConfig:
 
     Attributes:
         checkpoint: SAM or SAM-HQ weights, as `ExportConfig.checkpoint`; all but the HQ parameters stay as they are.
+        base: weights of the whole SAM, for a checkpoint of the mask decoder alone, as `ExportConfig.base`.
         dataset: folder of images and masks, or COCO annotations, see `samhq_runtime.evaluation.open.open_dataset`.
         output: `.safetensors` file to write, in the official layout, with the token fusion in its metadata.
         images: where the images of an annotation file are.
         masks: where the masks are, for images directly in the folder `dataset`.
         include_crowd: take annotations with `iscrowd` as objects.
         mask_suffix: how masks are named after their image's stem.
+        white_point: value of white in images of 16 bits.
         held_out: a dataset to measure on; by default a tenth of `dataset`, at least one image, is not trained on.
         token_fusion: how the HQ token is made; by default what the checkpoint says, else `independent`.
         trained: `all` HQ parameters, or the HQ `token` alone.
@@ -45,10 +48,12 @@ class TrainHqConfig:
     checkpoint: Path
     dataset: Path
     output: Path
+    base: Path | None = None
     images: Path | None = None
     masks: Path | None = None
     include_crowd: bool = False
     mask_suffix: str | None = None
+    white_point: int = WHITE
     held_out: Path | None = None
     token_fusion: str | None = None
     trained: str = "all"

@@ -17,6 +17,7 @@ from samhq_runtime.evaluation.open import open_dataset
 from samhq_runtime.files import write_whole
 
 from ..model import PlainSam2, Sam
+from ..weights.base import merged
 from ..weights.checkpoint import Checkpoint, load_checkpoint, to_official_keys
 from ..weights.stored import read_weights
 from .compute import Compute, compute_of
@@ -44,12 +45,11 @@ class TrainHqResult:
     history: list[dict[str, Any]]
 
 
-def train_hq(config: TrainHqConfig, *, source: Path | None = None, report: Report, note: Note) -> TrainHqResult:
+def train_hq(config: TrainHqConfig, *, report: Report, note: Note) -> TrainHqResult:
     """Train HQ parameters of a frozen SAM.
 
     Args:
-        config: what to train, on what, and where to.
-        source: the weights file, if `config.checkpoint` is a name that was downloaded.
+        config: what to train, on what, and where to; its checkpoint and base are files.
         report: called with every measurement on the held-out images.
         note: called with what a person should know before the work begins.
 
@@ -57,8 +57,7 @@ def train_hq(config: TrainHqConfig, *, source: Path | None = None, report: Repor
         SamHqError: nothing was written but the state of the training, if it had begun; the message says what to do.
     """
     compute = compute_of(config.device, config.mixed_precision)
-    source = source or config.checkpoint
-    checkpoint = load_checkpoint(source)
+    checkpoint = load_checkpoint(config.checkpoint, base=config.base)
     if isinstance(checkpoint.sam, PlainSam2):
         raise ConfigError(f"{checkpoint.file_name}: a SAM 2, whose HQ part is not trained here; expected SAM or SAM-HQ")
     training_pairs, held_out = _pairs(config, checkpoint.sam.arch.image_size, note)
@@ -81,7 +80,7 @@ def train_hq(config: TrainHqConfig, *, source: Path | None = None, report: Repor
         steps=config.steps,
         save_every=config.evaluate_every,
         after_step=measure,
-        before_end=lambda: save_tuned(sam, source, config.output),
+        before_end=lambda: save_tuned(sam, config),
     )
     return TrainHqResult(config.output, training.history)
 
@@ -100,10 +99,11 @@ def _pairs(config: TrainHqConfig, side: int, note: Note) -> tuple[Pairs, Pairs]:
         masks=config.masks,
         include_crowd=config.include_crowd,
         mask_suffix=config.mask_suffix,
+        white_point=config.white_point,
     )
     names = _usable(dataset, note)
     if config.held_out is not None:
-        other = open_dataset(config.held_out)
+        other = open_dataset(config.held_out, white_point=config.white_point)
         return Pairs(dataset, names, side), Pairs(other, _usable(other, note), side)
     if len(names) < 2:
         raise ConfigError(
@@ -150,6 +150,7 @@ def _setting(
     """What a training that is taken up again must have in common with the one that was stopped."""
     return {
         "checkpoint": checkpoint.sha256,
+        "base": checkpoint.base and checkpoint.base.sha256,
         "token_fusion": config.token_fusion,
         "train": config.trained,
         "fresh": config.fresh,
@@ -174,12 +175,13 @@ def _held_out_batches(pairs: Pairs) -> Iterator[tuple[Batch, dict[str, Prompts]]
         yield batch, {"box": boxes(batch.masks), "point": points}
 
 
-def save_tuned(sam: Sam, source: Path, output: Path) -> None:
-    """Write the checkpoint `source` with the HQ parameters of `sam`, under the official names.
+def save_tuned(sam: Sam, config: TrainHqConfig) -> None:
+    """Write the checkpoint, with the HQ parameters of `sam`, under the official names.
 
-    Every other tensor is that of the file, in the type that it has there.
+    Every other tensor is that of its file, or its base's, in the type that it has there.
     """
     trained: dict[str, torch.Tensor] = {k: v for k, v in sam.state_dict().items() if k.startswith(HQ_MODULES)}
-    state = {**read_weights(source).state, **to_official_keys(trained)}
+    stored, _ = merged(read_weights(config.checkpoint), config.checkpoint, config.base)
+    state = {**stored, **to_official_keys(trained)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    write_whole(output, lambda path: save_file(tensors, path, metadata={"token_fusion": sam.fusion_mode}))
+    write_whole(config.output, lambda path: save_file(tensors, path, metadata={"token_fusion": sam.fusion_mode}))

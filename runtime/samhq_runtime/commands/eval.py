@@ -13,7 +13,7 @@ from ..errors import interrupted
 from ..evaluation.reliability_chart import CHART_NAME
 from ..evaluation.report import REPORT_NAME, Report
 from ..evaluation.truth import PROMPTS
-from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, provider_names
+from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point, provider_names
 from .progress_bar import Bar, open_bar
 
 _DESCRIPTION = """Measure the masks of bundles against a dataset's ground truth: IoU and boundary IoU, by object size,
@@ -69,6 +69,7 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
         "--include-crowd", action="store_true", help="take annotations with iscrowd as objects (CVAT's painted masks)"
     )
     add_max_image_mp(command)
+    add_white_point(command)
 
 
 def _eval(options: argparse.Namespace) -> None:
@@ -79,19 +80,24 @@ def _eval(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> Report:
+    from ..evaluation.open import open_dataset
     from ..evaluation.run import evaluate
     from ..frames.image_files import allow_megapixels
 
     if options.max_image_mp is not None:
         allow_megapixels(options.max_image_mp)
+    dataset = open_dataset(
+        options.dataset,
+        images=options.images,
+        masks=options.masks,
+        include_crowd=options.include_crowd,
+        mask_suffix=options.mask_suffix,
+        white_point=options.white_point,
+    )
     with ExitStack() as stack:
         return evaluate(
             options.bundles,
-            options.dataset,
-            images=options.images,
-            masks=options.masks,
-            include_crowd=options.include_crowd,
-            mask_suffix=options.mask_suffix,
+            dataset,
             prompts=options.prompts,
             multimask_output=options.multimask,
             hq_token_only=options.hq_token_only,

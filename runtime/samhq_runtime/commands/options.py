@@ -34,7 +34,7 @@ def add_max_image_mp(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_white_point(parser: argparse.ArgumentParser) -> None:
+def add_white_point(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """For images of 16 bits."""
     parser.add_argument(
         "--white-point",

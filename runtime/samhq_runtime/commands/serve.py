@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import fields
 from pathlib import Path
 
+from ..errors import BackendUnavailable
 from ..flags import flag_of
 from ..serve.options import ServeOptions
 from .options import PROVIDERS_HELP, add_verify_key, provider_names
@@ -28,6 +30,7 @@ _HELP = {
     "max_image_mp": "megapixels of one image",
     "max_image_side": "pixels of an image's longer side",
     "max_aspect": "how many times longer than the shorter one that side may be",
+    "white_point": "value of white in image files of 16 bits: 4095 where a camera of 12 bits made them",
     "max_mask_mp": "megapixels of all masks of one request",
     "max_json_values": "numbers in the JSON of one request or answer",
     "timeout_s": "seconds until a request that is not answered is refused",
@@ -72,6 +75,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _serve(options: argparse.Namespace) -> None:
+    if sys.platform == "win32":
+        raise BackendUnavailable(
+            "samhq serve: runs on Linux and macOS, not on Windows; start it in WSL 2 or a Linux container"
+        )
     given = {field.name: getattr(options, field.name) for field in fields(ServeOptions)}
     serve_options = ServeOptions(**given | {name: tuple(given[name]) for name in _REPEATED})
     from ..serve.runner import serve

@@ -4,7 +4,8 @@ In: bundles and a dataset with true masks. Out: a `Report`, records and pictures
 """
 
 from .metrics import boundary_iou, iou
+from .open import open_dataset
 from .report import Report
 from .run import evaluate
 
-__all__ = ["Report", "boundary_iou", "evaluate", "iou"]
+__all__ = ["Report", "boundary_iou", "evaluate", "iou", "open_dataset"]

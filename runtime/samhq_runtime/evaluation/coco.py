@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import DatasetError
 from ..file_kinds import kind_of
+from ..frames.image_files import WHITE
 from ..frames.image_names import best_folder, image_file, unique_last_parts
 from .dataset import Box, Sample, Skip, Unusable, fingerprint_of, read_sample_image, require_same_size
 from .metrics import Mask
@@ -41,6 +42,7 @@ class CocoDataset:
     left_out: Sequence[Skip]
     notices: Sequence[str] = ()
     include_crowd: bool = False
+    white_point: int = WHITE
     layout: str = "COCO"
 
     @property
@@ -49,13 +51,14 @@ class CocoDataset:
 
     def fingerprint(self) -> str:
         asked = b"with crowd regions" if self.include_crowd else b""
-        return fingerprint_of((self._file(name) for name in self.images), self.path.read_bytes() + asked)
+        files = (self._file(name) for name in self.images)
+        return fingerprint_of(files, self.white_point, self.path.read_bytes() + asked)
 
     def read(self, name: str) -> Sample:
         annotations = self.annotations.get(name)
         if not annotations:
             raise Unusable("no annotation for the image")
-        entry, image = self.images[name], read_sample_image(self._file(name))
+        entry, image = self.images[name], read_sample_image(self._file(name), self.white_point)
         stated = tuple(_size(entry.get(key)) or size for key, size in zip(_SIZES, image.shape[:2], strict=True))
         require_same_size("image of another size than annotated", "annotations are for", stated, image)
 
@@ -78,7 +81,9 @@ class CocoDataset:
         return unique_last_parts(self.images)
 
 
-def open_coco(path: Path, *, images: Path | None = None, include_crowd: bool = False) -> CocoDataset:
+def open_coco(
+    path: Path, *, images: Path | None = None, include_crowd: bool = False, white_point: int = WHITE
+) -> CocoDataset:
     """Read and check an annotation file, COCO's or LVIS's; DatasetError if its structure is not theirs."""
     if images is not None and not images.is_dir():
         raise DatasetError(f"{images}: no such folder of images")
@@ -101,7 +106,7 @@ def open_coco(path: Path, *, images: Path | None = None, include_crowd: bool = F
         else:
             annotations.setdefault(name, {})[key] = entry
     folder = images or _find_images(path, list(by_name))
-    return CocoDataset(path, folder, by_name, annotations, left_out, notices, include_crowd)
+    return CocoDataset(path, folder, by_name, annotations, left_out, notices, include_crowd, white_point)
 
 
 def _content(path: Path) -> object:

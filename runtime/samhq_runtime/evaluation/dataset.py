@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..contract import Float64
 from ..errors import ImageError
-from ..frames.image_files import read_image
+from ..frames.image_files import WHITE, read_image
 from ..frames.image_names import is_file
 from .metrics import Mask
 
@@ -85,12 +85,12 @@ class Dataset(Protocol):
         ...
 
 
-def read_sample_image(path: Path) -> NDArray[np.uint8]:
-    """The image (H,W,3), or Unusable."""
+def read_sample_image(path: Path, white_point: int) -> NDArray[np.uint8]:
+    """The image (H,W,3), or Unusable; `white_point` as `read_image` takes it."""
     if not is_file(path):
         raise Unusable("image missing", str(path))
     try:
-        return read_image(path)
+        return read_image(path, white_point=white_point)
     except ImageError as e:
         raise Unusable("image unreadable", str(e)) from e
 
@@ -102,9 +102,9 @@ def require_same_size(reason: str, what: str, got_hw: Sequence[int], image: NDAr
         raise Unusable(reason, f"{what} {got_hw[1]} x {got_hw[0]}, image {width} x {height} (width x height)")
 
 
-def fingerprint_of(files: Iterable[Path], content: bytes = b"") -> str:
+def fingerprint_of(files: Iterable[Path], white_point: int, content: bytes = b"") -> str:
     """Hex SHA-256 of `content` and of the files' names, sizes and times; the pixels themselves are not read."""
-    digest = hashlib.sha256(content)
+    digest = hashlib.sha256(content if white_point == WHITE else content + b"white is %d" % white_point)
     for path in files:
         stat = path.stat() if is_file(path) else None
         state = f"{stat.st_size} {stat.st_mtime_ns}" if stat else "missing"

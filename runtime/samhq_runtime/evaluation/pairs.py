@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
+from ..frames.image_files import WHITE
 from .dataset import Sample, Skip, Unusable, fingerprint_of, read_sample_image, require_same_size
 from .metrics import Mask
 
@@ -32,18 +33,19 @@ class PairDataset:
     masks: dict[str, Path]
     left_out: Sequence[Skip]
     notices: Sequence[str] = ()
+    white_point: int = WHITE
 
     @property
     def names(self) -> Sequence[str]:
         return list(self.images)
 
     def fingerprint(self) -> str:
-        return fingerprint_of([*self.images.values(), *self.masks.values()])
+        return fingerprint_of([*self.images.values(), *self.masks.values()], self.white_point)
 
     def read(self, name: str) -> Sample:
         if name not in self.masks:
             raise Unusable("no mask for the image", f"expected a mask file of the name {Path(name).stem}")
-        image, mask_file = read_sample_image(self.images[name]), self.masks[name]
+        image, mask_file = read_sample_image(self.images[name], self.white_point), self.masks[name]
 
         def read_mask(target: str) -> Mask:
             mask = _read_mask(mask_file)
@@ -53,7 +55,9 @@ class PairDataset:
         return Sample(image, [mask_file.name], read_mask)
 
 
-def open_pairs(path: Path, *, masks: Path | None = None, suffix: str | None = None) -> PairDataset:
+def open_pairs(
+    path: Path, *, masks: Path | None = None, suffix: str | None = None, white_point: int = WHITE
+) -> PairDataset:
     """Pairs of the same stem: in `path` and `masks`, or where `open_dataset` says; `suffix` as `mask_suffix` there."""
     image_folder, mask_folder, layout = _folders(path, masks)
     same = image_folder == mask_folder
@@ -80,7 +84,7 @@ def open_pairs(path: Path, *, masks: Path | None = None, suffix: str | None = No
     unsupported = _unsupported(image_folder, (*image_types, *mask_types) if same else _SUFFIXES)
     if not same:
         unsupported += _unsupported(mask_folder, mask_types)
-    return PairDataset(path, layout, named, paired, [*unpaired, *unsupported])
+    return PairDataset(path, layout, named, paired, [*unpaired, *unsupported], white_point=white_point)
 
 
 def _mask_names(suffix: str | None) -> tuple[str, tuple[str, ...]]:

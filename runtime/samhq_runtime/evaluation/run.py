@@ -56,12 +56,8 @@ class EvaluationOptions:
 
 def evaluate(
     bundles: Sequence[Bundle | str | Path],
-    dataset: str | Path,
+    dataset: Dataset | str | Path,
     *,
-    images: str | Path | None = None,
-    masks: str | Path | None = None,
-    include_crowd: bool = False,
-    mask_suffix: str | None = None,
     prompts: str = "box",
     multimask_output: bool = False,
     hq_token_only: bool = False,
@@ -77,7 +73,7 @@ def evaluate(
 
     Args:
         bundles: one or more; the others are compared with the first.
-        dataset, images, masks, include_crowd, mask_suffix: as `open_dataset` takes them.
+        dataset: what `open_dataset` opened, or a path for it.
         prompts, multimask_output, hq_token_only: see `Setting`.
         providers: choices of execution providers; every bundle is measured under each.
         threads, limit, output, worst, progress, notice: see `EvaluationOptions`.
@@ -92,7 +88,7 @@ def evaluate(
     options = EvaluationOptions(
         setting=setting, threads=threads, limit=limit, output=folder, worst=worst, progress=progress, notice=notice
     )
-    data = open_dataset(dataset, images=images, masks=masks, include_crowd=include_crowd, mask_suffix=mask_suffix)
+    data = open_dataset(dataset) if isinstance(dataset, str | Path) else dataset
     return _evaluate(open_subjects(bundles, providers), data, options)
 
 

@@ -55,13 +55,18 @@ def read_image(path: Path, *, white_point: int = WHITE) -> NDArray[np.uint8]:
         ImageError: missing, unreadable, damaged, without pixels, of values whose white is not known, or larger than
             `allow_megapixels`.
     """
-    white_point = require_whole(flag_of("white_point"), white_point, 1, WHITE, f"1 to {WHITE}")
+    white_point = require_white_point(white_point)
     if not path.is_file():
         raise ImageError(f"{path}: no such image file")
     with _opened(path, str(path)) as image:
         if image.format in _JPEG_FORMATS:
             require_scans(path.read_bytes(), str(path))
         return _as_rgb(image, white_point, name=path.name)
+
+
+def require_white_point(value: int) -> int:
+    """The value of white in images of 16 bits, or ConfigError."""
+    return require_whole(flag_of("white_point"), value, 1, WHITE, f"1 to {WHITE}")
 
 
 def allow_megapixels(megapixels: float) -> None:
@@ -84,7 +89,7 @@ def max_pixels() -> int | None:
 
 
 def decode_image(
-    encoded: bytes, *, check_hw: Callable[[tuple[int, int]], object] = lambda hw: None
+    encoded: bytes, *, white_point: int = WHITE, check_hw: Callable[[tuple[int, int]], object] = lambda hw: None
 ) -> NDArray[np.uint8]:
     """As `read_image`, from the bytes of a JPEG, PNG, WebP, BMP or TIFF file.
 
@@ -93,7 +98,7 @@ def decode_image(
     require_scans(encoded, "image")
     with _opened(BytesIO(encoded), "image", trusted=False) as image:
         check_hw((image.height, image.width))
-        return _as_rgb(image)
+        return _as_rgb(image, white_point)
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:

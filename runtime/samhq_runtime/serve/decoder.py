@@ -7,6 +7,7 @@ the other end of the socket.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -23,12 +24,12 @@ from ..contract import ModelFrame
 from ..errors import ImageError
 from .errors import Reason, RequestError, message_of
 from .images import FittedImage, fitted
-from .options import MEGA, ServeOptions
+from .options import LOG_FORMAT, MEGA, ServeOptions
 
 _HEAD = struct.Struct("<5I")  # height and width of the image, and of the pixels after it; bytes of one value
 _BASE_BYTES = 700 * MEGA  # addresses of the interpreter and its libraries
 _BYTES_PER_PIXEL = 40  # while a progressive file is decoded, turned and copied
-LIMITS = ("max_image_mp", "max_image_side", "max_aspect")
+LIMITS = ("max_image_mp", "max_image_side", "max_aspect", "white_point")
 
 
 def answer_of(content: bytes, frame: ModelFrame, limits: ServeOptions) -> bytes:
@@ -57,6 +58,7 @@ def read_answer(answer: bytes) -> FittedImage:
 def main(socket: int, frame: ModelFrame, given: dict[str, Any]) -> None:
     os.nice(given.pop("nice"))
     limits = ServeOptions(**given)
+    _log_each_kind_once()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us
     _bound_memory(_BASE_BYTES + _BYTES_PER_PIXEL * limits.max_image_mp * MEGA)
     connection = Connection(socket)
@@ -64,6 +66,20 @@ def main(socket: int, frame: ModelFrame, given: dict[str, Any]) -> None:
         connection.send_bytes(b"")
         while True:
             connection.send_bytes(answer_of(connection.recv_bytes(), frame, limits))
+
+
+def _log_each_kind_once() -> None:
+    """Notices about images, such as dark ones of 16 bits: clients must not be able to fill the log with them."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        known = record.msg in seen
+        seen.add(record.msg)
+        return not known
+
+    handler = logging.StreamHandler()
+    handler.addFilter(is_new)
+    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT, handlers=[handler])
 
 
 def _bound_memory(size: int) -> None:

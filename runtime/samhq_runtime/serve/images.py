@@ -53,7 +53,7 @@ def read_pixels(content: bytes | NDArray[np.uint8], limits: ServeOptions) -> NDA
         RequestError: an image larger than `limits` allows; nothing of it was decoded.
     """
     if isinstance(content, bytes):
-        return decode_image(content, check_hw=lambda hw: require_size(hw, limits))
+        return decode_image(content, white_point=limits.white_point, check_hw=lambda hw: require_size(hw, limits))
     require_size((content.shape[0], content.shape[1]), limits)
     return content
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..flags import flag_of
+from ..frames.image_files import WHITE, require_white_point
 from ..frames.prompts import MAX_POINTS
 
 MEGA = 1_000_000
+LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+|null|\*")  # no path, and no slash at the end
 _MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb", "private")
 
@@ -36,6 +38,7 @@ class ServeOptions:
         max_request_mb, max_prompts, max_points: bounds of one request's size, and of one prompt's points.
         max_image_mp, max_image_side, max_aspect: most megapixels of one image, pixels of its longer side, and how many
             times longer than the shorter side that may be.
+        white_point: value of white in image files of 16 bits a pixel, as `read_image` takes it.
         max_mask_mp: most megapixels of all masks that one request may ask for.
         max_json_values: most numbers in the JSON of one request, and of one answer; binary tensors and gRPC have none.
         timeout_s: a request that is not answered by then is refused and not computed if it has not begun.
@@ -70,6 +73,7 @@ class ServeOptions:
     max_image_mp: int = 50
     max_image_side: int = 32768
     max_aspect: int = 100
+    white_point: int = WHITE
     max_mask_mp: int = 256
     max_json_values: int = 4_000_000
     timeout_s: float = 30.0
@@ -86,6 +90,7 @@ class ServeOptions:
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not (value > 0 or (value == 0 and field.name in _MAY_BE_ZERO)):
                 raise ConfigError(f"{flag_of(field.name)}: got {value}, expected more than 0")
+        require_white_point(self.white_point)
         if self.max_points > MAX_POINTS:
             raise ConfigError(f"--max-points: got {self.max_points}, expected at most {MAX_POINTS}")
         if self.max_held_mb < 2 * self.max_request_mb:

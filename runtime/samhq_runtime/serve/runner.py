@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .grpc_server import GrpcServer
 from .http_server import HttpServer
-from .options import ServeOptions
+from .options import LOG_FORMAT, ServeOptions
 from .service import Service
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def serve(bundle: Path, options: ServeOptions) -> None:
     Raises:
         SamHqError: the bundle cannot be loaded, or an address cannot be listened on.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     asyncio.run(_serve(bundle, options))
 
 

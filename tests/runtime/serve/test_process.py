@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from samhq_runtime import Bundle, Predictor
+from samhq_runtime.cli import main
 from tests.support.serving import grpc_call, grpc_request, http_body, send
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -125,6 +126,7 @@ def ask_until_answered(port: int, box: Any) -> Any:
     ("options", "complaint"),
     [
         (["--workers", "0"], "--workers: got 0, expected more than 0"),
+        (["--white-point", "65536"], "--white-point: got 65536, expected 1 to 65535"),
         (["--timeout-s", "nan"], "--timeout-s: got nan"),
         (["--model-name", "a/b"], "--model-name: got 'a/b'"),
         (["--host", "203.0.113.7"], "203.0.113.7:8000: cannot listen there"),
@@ -150,3 +152,13 @@ def test_an_address_that_is_taken(tiny_bundle: Bundle) -> None:
             child = subprocess.run([*COMMAND, str(tiny_bundle.path), *taken], env=env, capture_output=True, text=True)
             assert child.returncode == 1
             assert "cannot listen there" in child.stderr
+
+
+def test_windows_is_told_where_it_runs(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert main(["serve", str(tiny_bundle.path)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: samhq serve: runs on Linux and macOS, not on Windows; start it in WSL 2 or a Linux container"
+    ]

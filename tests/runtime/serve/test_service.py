@@ -176,6 +176,21 @@ def test_a_client_that_gives_up_frees_its_place(narrow: Running, slow: Callable[
     assert outcome(narrow) == "ok"
 
 
+def test_white_of_images_of_sixteen_bits(tiny_bundle: Bundle, capfd: pytest.CaptureFixture[str]) -> None:
+    """A setting of the server; without it dark images are told of once, in its log."""
+    grey = picture(7)[..., 0].astype(np.uint16)
+    requests = [{"image_bytes": png(grey * scale), "box": BOX} for scale in (16, 15)]
+    with running(tiny_bundle, white_point=255 * 16) as server:
+        expected = infer_grpc(server, {"image": np.repeat(grey[..., None].astype(np.uint8), 3, 2), "box": BOX})
+        np.testing.assert_array_equal(infer_grpc(server, requests[0])["masks"], expected["masks"])
+    assert "16 bits" not in capfd.readouterr().err
+    with running(tiny_bundle) as server:
+        answers = [infer_grpc(server, request)["iou_predictions"] for request in requests]
+    assert all(np.abs(answer - expected["iou_predictions"]).max() > 0 for answer in answers)
+    said = capfd.readouterr().err
+    assert said.count("WARNING samhq_runtime.frames.image_files: image: 16 bits a pixel, of which the brightest") == 1
+
+
 def test_draining_is_not_ready(tiny_bundle: Bundle) -> None:
     with running(tiny_bundle) as server:
         server.service.start_draining()
