@@ -90,10 +90,14 @@ def _one_cast(state: State, rng: np.random.Generator) -> State:
         return state
     casts: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
         torch.Tensor.half, torch.Tensor.bool, torch.Tensor.long, torch.Tensor.flatten, torch.Tensor.double,
-        lambda t: t.to(torch.complex64), lambda t: t[None], lambda t: t * float("nan"), lambda t: t[..., :0],
+        lambda t: t.to(torch.complex64), lambda t: t[None], lambda t: t * float("nan"), _emptied,
         lambda t: t.to_sparse(), lambda t: t.to("meta"), lambda t: torch.zeros(1).expand(1 << 20),
     )  # fmt: skip
     return {**state, key: casts[rng.integers(len(casts))](value)}
+
+
+def _emptied(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor[..., :0] if tensor.dim() else tensor.new_empty(0)
 
 
 def _decoder_alone(state: State, rng: np.random.Generator) -> State:
