@@ -25,7 +25,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=run, extras="export,train,cpu")
     parser.add_argument("checkpoint", type=Path, help="SAM or SAM-HQ weights: all that --checkpoint of an export takes")
     parser.add_argument("--base", type=Path, help="the whole SAM, for a checkpoint of the mask decoder alone")
-    parser.add_argument("--dataset", type=Path, required=True, help="folder of images and masks, or COCO annotations")
+    parser.add_argument("--dataset", type=Path, required=True, help="images and masks, as samhq eval reads them")
     parser.add_argument("--output", type=Path, required=True, metavar="SAFETENSORS", help="checkpoint to write")
     _add_data_options(parser.add_argument_group("data"))
     _add_training_options(parser.add_argument_group("training"))

@@ -21,7 +21,7 @@ class TrainHqConfig:
     Attributes:
         checkpoint: SAM or SAM-HQ weights, as `ExportConfig.checkpoint`; all but the HQ parameters stay as they are.
         base: weights of the whole SAM, for a checkpoint of the mask decoder alone, as `ExportConfig.base`.
-        dataset: folder of images and masks, or COCO annotations, see `samhq_runtime.evaluation.open.open_dataset`.
+        dataset: images and masks, see `samhq_runtime.evaluation.open.open_dataset`.
         output: `.safetensors` file to write, in the official layout, with the token fusion in its metadata.
         images: where the images of an annotation file are.
         masks: where the masks are, for images directly in the folder `dataset`.

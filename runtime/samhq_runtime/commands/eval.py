@@ -56,7 +56,8 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="PATH",
-        help="COCO annotation file, or a folder: im/ and gt/, images/ and masks/, or .jpg and .png of the same name",
+        help="annotations of COCO, Label Studio or labelme, or a folder: labelme's files, im/ and gt/, images/ and "
+        "masks/, or .jpg and .png of the same name",
     )
     command.add_argument(
         "--images", type=Path, metavar="FOLDER", help="images of the annotation file (default: looked for beside it)"

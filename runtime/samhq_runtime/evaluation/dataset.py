@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def read_sample_image(path: Path, white_point: int) -> NDArray[np.uint8]:
         raise Unusable("image unreadable", str(e)) from e
 
 
-def require_same_size(reason: str, what: str, got_hw: Sequence[int], image: NDArray[np.uint8]) -> None:
+def require_same_size(reason: str, what: str, got_hw: Sequence[int], image: NDArray[Any]) -> None:
     """Unusable unless a mask or an annotation has the size of its image."""
     if tuple(got_hw) != image.shape[:2]:
         height, width = image.shape[:2]

@@ -5,7 +5,7 @@ pycocotools reads run lengths too, but fills what a short list leaves open with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from .dataset import Unusable
 from .metrics import Mask
 
 _BAD = "segmentation not usable"
+_ELLIPSE_CORNERS = 360
 _FAR = 4  # image sides beyond the image: rasterising takes memory in proportion to the outline
 
 
@@ -46,6 +47,32 @@ def _require_polygon(polygon: object, image_hw: tuple[int, int]) -> None:
     limit = _FAR * max(image_hw)
     if not all(abs(value) <= limit for value in polygon):  # type: ignore[attr-defined]  # NaN too, integers of any size
         raise Unusable(_BAD, f"got {shown(polygon)}, points far outside the {image_hw[1]} x {image_hw[0]} image")
+
+
+def read_points(points: object, image_hw: tuple[int, int]) -> list[tuple[float, float]]:
+    """A list of x, y near an image of this size; Unusable if it is none."""
+    limit = _FAR * max(image_hw)
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise Unusable(_BAD, f"got {shown(points)}, expected points [x, y], ...")
+    if not all(type(value) in (int, float) and abs(value) <= limit for point in points for value in point):
+        raise Unusable(_BAD, f"got {shown(points)}, expected numbers near the image")
+    return [(float(x), float(y)) for x, y in points]
+
+
+def draw_outline(corners: Iterable[tuple[float, float]], image_hw: tuple[int, int]) -> Mask:
+    """(H,W) mask of one polygon, as COCO draws it; Unusable as `decode_segmentation`."""
+    return decode_segmentation([[value for corner in corners for value in corner]], image_hw)
+
+
+def ellipse(
+    centre: tuple[float, float], radii: tuple[float, float], turned_by: float = 0.0
+) -> list[tuple[float, float]]:
+    """Corners of a polygon; `turned_by` is in radians, from x towards y."""
+    angles = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
+    x, y = radii[0] * np.cos(angles), radii[1] * np.sin(angles)
+    cosine, sine = np.cos(turned_by), np.sin(turned_by)
+    corners = zip(centre[0] + x * cosine - y * sine, centre[1] + x * sine + y * cosine, strict=True)
+    return [(float(a), float(b)) for a, b in corners]
 
 
 def _from_runs(segmentation: dict[str, Any], image_hw: tuple[int, int]) -> Mask:

@@ -225,14 +225,6 @@ def test_image_without_annotations_is_named(coco: Path) -> None:
             lambda path: [path.with_name(name).unlink() for name in ("1.png", "2.png")],
             "none of its 2 images, such as 1.png, is in any of",
         ),
-        (
-            lambda path: path.write_text('{"shapes": [], "imagePath": "1.png"}'),
-            "labelme's file of one image; convert the folder to COCO",
-        ),
-        (
-            lambda path: path.write_text('[{"id": 1, "data": {}}]'),
-            "Label Studio's own JSON; export the project as COCO",
-        ),
         (lambda path: path.write_text("<!DOCTYPE html>"), "not JSON (a web page"),
         (Path.unlink, "no such dataset"),
     ],
