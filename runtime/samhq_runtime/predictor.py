@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from .masks.choice import MaskChoice, require_hq
 from .masks.upscale import upscale, upscale_masks
 from .sam_predictor import SamPredictorApi
 from .session import ProviderOptions, Tensor
-from .session.providers import run_engines
+from .session.providers import Providers, names_by_graph, run_engines, text_of
 from .whole_numbers import require_whole
 
 PROMPTS_PER_CALL = 8
@@ -52,42 +52,43 @@ class Predictor(SamPredictorApi, Closing):
         self,
         bundle: Bundle | str | Path,
         *,
-        providers: Sequence[str] = ("cpu",),
+        providers: Providers = ("cpu",),
         threads: int = 0,
         provider_options: ProviderOptions | None = None,
         hq_token: ArrayLike | str | Path | None = None,
-        prompts_per_call: int = PROMPTS_PER_CALL,
+        prompts_per_call: int | None = None,
     ) -> None:
         """Open a bundle.
 
         Args:
             bundle: a folder written by `samhq-export`, or the result of `load_bundle`.
             providers: execution providers in order of preference (`cpu`, `cuda`, ...), or `engine` for the bundle's
-                TensorRT engines; a missing one is an error, never a fallback.
-            threads: CPU threads inside one operator; 0 means one per physical core.
+                TensorRT engines; a missing one is an error, never a fallback. `"ENCODER/DECODER"` tells the graphs
+                apart, such as `"openvino/cpu"`; so does a mapping by graph. `"auto"` is what suits this machine.
+            threads: CPU threads inside one operator; 0 means one per physical core, or what `auto` found.
             provider_options: options by provider, such as `{"cuda": {"device_id": "1"}}`; see `Bundle.open`.
             hq_token: (1, C) float32, or a file that `read_hq_token` reads; replaces the checkpoint's HQ token.
             prompts_per_call: more prompts than these are decoded in groups, which bounds memory: about 0.1 GB a prompt
-                for 1024-pixel models.
+                for 1024-pixel models. By default what `auto` found, or PROMPTS_PER_CALL.
         """
-        prompts_per_call = require_whole("prompts_per_call", prompts_per_call, 1, None, "at least 1")
+        if prompts_per_call is not None:
+            prompts_per_call = require_whole("prompts_per_call", prompts_per_call, 1, None, "at least 1")
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         self._sizes = self.bundle.manifest.sizes
         self._hq_token = {} if hq_token is None else {"hq_token": self._own_token(hq_token)}
-        self._encoder, self._decoder = self.bundle.open_both(
-            providers=providers, threads=threads, provider_options=provider_options
-        )
-        if run_engines(providers):
-            self._check_engines(providers)
-        self._prompts_per_call = prompts_per_call
-        self._options = {
-            "providers": tuple(providers),
-            "threads": threads,
-            "provider_options": provider_options,
-            "hq_token": self._hq_token.get("hq_token"),
-            "prompts_per_call": prompts_per_call,
-        }
+        self._ways = self.bundle.ways(providers, threads)
+        self._encoder, self._decoder = self.bundle.open_both(self._ways, provider_options=provider_options)
+        self._check_engines()
+        self._prompts_per_call = prompts_per_call or self._ways.prompts_per_call or PROMPTS_PER_CALL
+        asked = text_of(names_by_graph(providers))
+        self._options = {"providers": asked, "threads": threads, "provider_options": provider_options}
+        self._options |= {"hq_token": self._hq_token.get("hq_token"), "prompts_per_call": prompts_per_call}
         self._current: tuple[EncodedImage, threading.Thread] | None = None
+
+    @property
+    def providers(self) -> dict[str, tuple[str, ...]]:
+        """What each graph runs on, by the graph's name; never `auto`."""
+        return self._ways.providers
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the bundle's path and the options, without an image; opened again where it is read."""
@@ -217,10 +218,12 @@ class Predictor(SamPredictorApi, Closing):
         self._encoder.close()
         self._decoder.close()
 
-    def _check_engines(self, providers: Sequence[str]) -> None:
-        from .engine.gate import check_first_use
+    def _check_engines(self) -> None:
+        """Hold engines that were not checked on this GPU yet against the recording."""
+        if run_engines(name for names in self.providers.values() for name in names):
+            from .engine.gate import check_first_use
 
-        check_first_use(self.bundle, providers, self._encoder, self._decoder)
+            check_first_use(self.bundle, self.providers, self._encoder, self._decoder)
 
     def _own_token(self, hq_token: ArrayLike | str | Path) -> Float32:
         """Another HQ token for this model, (1, embed_dim)."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..session.providers import names_by_graph, run_openvino
 
 COLD_START = "cold start"
 ENCODER = "encoder"
@@ -23,7 +24,7 @@ MEASURES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One row of the result. `bundle` is its folder; `provider` as `open_session` knows it."""
+    """One row of the result. `bundle` is its folder; `provider` is text as `--providers` of other commands take it."""
 
     bundle: str
     provider: str
@@ -67,7 +68,8 @@ class RepeatOptions:
         """GPUs need more calls to reach their clocks and to choose their kernels."""
         if self.warm_ups is not None:
             return self.warm_ups
-        return 3 if provider == "cpu" or provider.startswith("openvino") else 20
+        names = {name for chosen in names_by_graph(provider).values() for name in chosen}
+        return 3 if all(name == "cpu" or run_openvino([name]) for name in names) else 20
 
 
 def plan(

@@ -31,7 +31,7 @@ def _timed(measure: str, rows: list[Any]) -> str:
     header += [f"J/{_UNITS[measure].removesuffix('s/s')}, {name}" for name in meters]
     body = []
     for row in rows:
-        line = [", ".join([row["bundle"], row["provider"], *_sizes(row)])]
+        line = [", ".join([row["bundle"], _provider(row), *_sizes(row)])]
         line += [f"{row[name] * 1000:.1f}" for name in ("p50", "p90", "p99")]
         line += [f"{row['items_per_second']:.2f}", f"{row['load_seconds']:.2f}"]
         line += [_megabytes(row["host_bytes"][name]) for name in ("after_load", "peak_work")]
@@ -39,6 +39,12 @@ def _timed(measure: str, rows: list[Any]) -> str:
             line.append(_megabytes(row["gpu_bytes"]))
         body.append([*line, *(f"{row['joules_per_item'].get(name, float('nan')):.3f}" for name in meters)])
     return format_table(header, body)
+
+
+def _provider(row: Mapping[str, Any]) -> str:
+    """What was asked for, and what that stood for."""
+    asked, runs = row["provider"], row.get("runs", row["provider"])
+    return str(asked) if asked == runs else f"{asked} ({runs})"
 
 
 def _sizes(row: Mapping[str, Any]) -> list[str]:

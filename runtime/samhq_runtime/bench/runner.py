@@ -47,7 +47,7 @@ def run_cases(
             "case": asdict(case),
             "image": str(image),
             "threads": threads,
-            "repeats": {**asdict(repeats), "warm_ups": repeats.warm_ups_on(case.provider)},
+            "repeats": asdict(repeats),
         }
         if case.measure == COLD_START:
             answer = _join_cold_starts([_run(case, job) for _ in range(cold_starts)])

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,18 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
     case = Case(**job["case"])
     if case.measure == COLD_START:
         return _cold_start(case, job)
+    from ..auto import ways_of
+    from ..manifest import read_manifest
     from .measuring import measure
     from .workloads import WORKLOADS
 
     def load() -> Callable[[], object]:
         return WORKLOADS[case.measure](case, Path(job["image"]), job["threads"])
 
-    return measure(load, RepeatOptions(**job["repeats"]))
+    bundle = Path(case.bundle)
+    runs = str(ways_of(bundle, read_manifest(bundle), case.provider))
+    repeats = RepeatOptions(**job["repeats"])
+    return {**measure(load, replace(repeats, warm_ups=repeats.warm_ups_on(runs))), "runs": runs}
 
 
 def _cold_start(case: Any, job: dict[str, Any]) -> dict[str, Any]:
@@ -50,7 +56,7 @@ def _cold_start(case: Any, job: dict[str, Any]) -> dict[str, Any]:
     imported = time.monotonic()
     image = read_image(Path(job["image"]))
     read = time.monotonic()
-    with Predictor(case.bundle, providers=(case.provider,), threads=job["threads"]) as predictor:
+    with Predictor(case.bundle, providers=case.provider, threads=job["threads"]) as predictor:
         loaded = time.monotonic()
         predictor.set_image(image)
         height, width = image.shape[:2]

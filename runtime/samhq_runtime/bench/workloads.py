@@ -21,7 +21,7 @@ Workload = Callable[[Case, Path, int], Callable[[], object]]
 
 def _encoder(case: Case, image: Path, threads: int) -> Callable[[], object]:
     bundle = load_bundle(case.bundle)
-    session = bundle.open(IMAGE_ENCODER, providers=(case.provider,), threads=threads)
+    session = bundle.open(IMAGE_ENCODER, providers=case.provider, threads=threads)
     feeds = {spec.name: _values(spec, {"images": case.images}) for spec in session.spec.inputs}
     return lambda: session.keep(feeds)  # the features stay where the decoder takes them
 
@@ -29,10 +29,10 @@ def _encoder(case: Case, image: Path, threads: int) -> Callable[[], object]:
 def _decoder(case: Case, image: Path, threads: int) -> Callable[[], object]:
     """The decoder without the encoder in memory, on seeded features: its time does not depend on their values.
 
-    More than `PROMPTS_PER_CALL` prompts are decoded in groups, as `Predictor` does.
+    Many prompts are decoded in groups, as `Predictor` does.
     """
     bundle = load_bundle(case.bundle)
-    session = bundle.open(MASK_DECODER, providers=(case.provider,), threads=threads)
+    session = bundle.open(MASK_DECODER, providers=case.provider, threads=threads)
     sizes = bundle.manifest.sizes
     side = sizes.image_size
     prompts = encode_prompts(
@@ -40,18 +40,19 @@ def _decoder(case: Case, image: Path, threads: int) -> Callable[[], object]:
         original_hw=(side, side),
         sizes=sizes,
     )
+    prompts_per_call = bundle.ways(case.provider).prompts_per_call or PROMPTS_PER_CALL
     weights = MaskChoice(sizes=sizes, multimask_output=False).weights()
     features = [s for s in session.spec.inputs if s.shape[0] == "images"]
     shared = {s.name: _values(s, {"images": case.images}) for s in features}
     groups = [
         {**shared, **group.feeds(weights, image_index=np.arange(len(group), dtype=np.int64) % case.images)}
-        for group in prompts.split(PROMPTS_PER_CALL)
+        for group in prompts.split(prompts_per_call)
     ]
     return lambda: [session(feeds) for feeds in groups]
 
 
 def _end_to_end(case: Case, image: Path, threads: int) -> Callable[[], object]:
-    predictor = Predictor(case.bundle, providers=(case.provider,), threads=threads)
+    predictor = Predictor(case.bundle, providers=case.provider, threads=threads)
     height, width = read_image(image).shape[:2]
     boxes = sample_boxes(case.prompts, (height, width))
 

@@ -5,6 +5,7 @@ Imports manifest, session and nvidia, and of frames and masks what a decoder is 
 built.
 """
 
-from .bundle import NOT_ON_CPU, Bundle, load_bundle
+from ..session.ort_providers import NOT_ON_CPU
+from .bundle import Bundle, load_bundle
 
 __all__ = ["NOT_ON_CPU", "Bundle", "load_bundle"]

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..auto import Way, Ways, ways_of
 from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..errors import BackendUnavailable, BundleError, ConfigError
 from ..manifest import EngineEntry, Manifest, read_manifest
 from ..session import ProviderOptions, Session, open_session
-from ..session.providers import ENGINE_PROVIDERS, require_chosen, run_engines, run_openvino
+from ..session.ort_providers import NOT_ON_CPU
+from ..session.providers import ENGINE_PROVIDERS, Providers, require_chosen, run_engines, run_openvino
 from .copies import copy_of, has_links
 from .files import Stamp, stamp_of, stamps_of, verify_files
-
-NOT_ON_CPU = frozenset({"bf16"})  # precisions whose graphs need a GPU: ONNX Runtime's CPU provider lacks the kernels
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,15 @@ class Bundle:
                     "and replace bundles whole: write a new folder, rename it, restart"
                 )
 
+    def ways(self, providers: Providers = ("cpu",), threads: int = 0) -> Ways:
+        """How the graphs would run with these arguments of `open`: what `auto` stands for here."""
+        return ways_of(self.path, self.manifest, providers, threads)
+
     def open(
         self,
         graph: str,
         *,
-        providers: Sequence[str] = ("cpu",),
+        providers: Providers = ("cpu",),
         threads: int = 0,
         provider_options: ProviderOptions | None = None,
     ) -> Session:
@@ -66,47 +70,44 @@ class Bundle:
         Args:
             graph: its name.
             providers: ONNX Runtime's, see `open_session`; or `engine` alone, for the TensorRT engine of that graph
-                (`engine:tensorrt` or `engine:rtx` where the bundle has both).
-            threads: CPU threads inside one operator; 0 means one per physical core. Engines ignore it.
+                (`engine:tensorrt` or `engine:rtx` where the bundle has both); or `auto`. May say encoder and decoder
+                apart, see `names_by_graph`.
+            threads: CPU threads inside one operator; 0 means one per physical core, or what `auto` found. Engines
+                ignore it.
             provider_options: options by provider; engines take `device_id`, `contexts` and `cuda_graph`.
         """
-        require_chosen(provider_options, providers)
+        way = self.ways(providers, threads).by_graph[graph]
+        require_chosen(provider_options, way.providers)
+        return self._open(graph, way, provider_options or {})
+
+    def open_both(self, ways: Ways, *, provider_options: ProviderOptions | None = None) -> tuple[Session, Session]:
+        """Open encoder and decoder; each takes the options of its own providers."""
+        ways.require_chosen(provider_options)
+        encoder, decoder = (
+            self._open(graph, ways.by_graph[graph], provider_options or {}) for graph in (IMAGE_ENCODER, MASK_DECODER)
+        )
+        return encoder, decoder
+
+    def _open(self, graph: str, way: Way, provider_options: ProviderOptions) -> Session:
+        providers = way.providers
+        options = {name: values for name, values in provider_options.items() if name in providers}
         if not run_engines(providers):
             entry = self.manifest.graphs[graph]
-            if self.manifest.precision in NOT_ON_CPU and providers[0] == "cpu":
+            if self.manifest.precision in NOT_ON_CPU and providers[:1] == ("cpu",):
                 raise BackendUnavailable(
                     f"{self.path}: {self.manifest.precision} graphs cannot run on the CPU, ONNX Runtime has no kernels "
                     f"for them; build engines (samhq engine {self.path}), or export with --precision fp32 or int8"
                 )
-            file = entry.cpu_file if entry.cpu_file and tuple(providers) == ("cpu",) else entry.file
+            file = entry.cpu_file if entry.cpu_file and providers == ("cpu",) else entry.file
             copied = self.private or (run_openvino(providers) and has_links(self.path))
             with copy_of(self.path, file, self.manifest) if copied else nullcontext(self.path) as folder:
                 return open_session(
-                    folder / file,
-                    entry.spec,
-                    providers=providers,
-                    threads=threads,
-                    provider_options=provider_options,
+                    folder / file, entry.spec, providers=providers, threads=way.threads, provider_options=options
                 )
         engine = self.engine(graph, providers)
         from ..session.trt import RunOptions, TrtSession
 
-        options = RunOptions.parse((provider_options or {}).get(providers[0], {}))
-        return TrtSession(self.path, self.manifest, engine, options)
-
-    def open_both(
-        self,
-        *,
-        providers: Sequence[str] = ("cpu",),
-        threads: int = 0,
-        provider_options: ProviderOptions | None = None,
-    ) -> tuple[Session, Session]:
-        """Open encoder and decoder."""
-        encoder, decoder = (
-            self.open(graph, providers=providers, threads=threads, provider_options=provider_options)
-            for graph in (IMAGE_ENCODER, MASK_DECODER)
-        )
-        return encoder, decoder
+        return TrtSession(self.path, self.manifest, engine, RunOptions.parse(options.get(providers[0], {})))
 
     def engine(self, graph: str, providers: Sequence[str]) -> EngineEntry:
         """The engine of a graph that `providers` ask for.

@@ -13,7 +13,7 @@ from ..errors import interrupted
 from ..evaluation.reliability_chart import CHART_NAME
 from ..evaluation.report import REPORT_NAME, Report
 from ..evaluation.truth import PROMPTS
-from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point, provider_names
+from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point
 from .progress_bar import Bar, open_bar
 
 _DESCRIPTION = """Measure the masks of bundles against a dataset's ground truth: IoU and boundary IoU, by object size,
@@ -41,7 +41,6 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument("--worst", type=int, default=6, metavar="N", help="worst cases to draw (default: 6)")
     command.add_argument(
         "--providers",
-        type=provider_names,
         action="append",
         default=[],
         help=f"{PROVIDERS_HELP}; repeat to measure every bundle under each (default: cpu)",
@@ -102,7 +101,7 @@ def _evaluate(options: argparse.Namespace) -> Report:
             prompts=options.prompts,
             multimask_output=options.multimask,
             hq_token_only=options.hq_token_only,
-            providers=options.providers or [("cpu",)],
+            providers=options.providers or ["cpu"],
             threads=options.threads,
             limit=options.limit,
             output=options.output,

@@ -8,20 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..session.ort_providers import PROVIDERS
-from ..session.providers import ENGINE_PROVIDERS, OPENVINO
+from ..session.providers import AUTO, ENGINE_PROVIDERS, OPENVINO
 
 _TOGETHER = [name for name, provider in PROVIDERS.items() if not provider.plugin]
 _ALONE = [*(name for name in PROVIDERS if name not in _TOGETHER), OPENVINO, next(iter(ENGINE_PROVIDERS))]
 PROVIDER_NAMES = [*_TOGETHER, *_ALONE]
 PROVIDERS_HELP = (
-    f"{', '.join(_TOGETHER)}, in order of preference; or one of {', '.join(_ALONE)} (the bundle's TensorRT engines)"
+    f"{', '.join(_TOGETHER)}, in order of preference; or one of {', '.join(_ALONE)} (the bundle's TensorRT engines); "
+    f"ENCODER/DECODER, such as {OPENVINO}/cpu, for two different ones; or {AUTO}"
 )
 _NEGATIVE = re.compile(r"-[.\d]")
-
-
-def provider_names(text: str) -> tuple[str, ...]:
-    """`cuda,cpu` -> ("cuda", "cpu"); whether they exist is the session's business."""
-    return tuple(text.split(","))
 
 
 def add_max_image_mp(parser: argparse.ArgumentParser) -> None:

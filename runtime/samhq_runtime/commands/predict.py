@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError
-from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point, provider_names
+from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point
 from .predict_folder import add_fleet_options, for_a_folder, predict_folder
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     predict.add_argument("--hq-token-only", action="store_true", help="the HQ mask alone, without SAM's")
     predict.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
-    predict.add_argument("--providers", type=provider_names, default=("cpu",), help=f"{PROVIDERS_HELP} (default: cpu)")
+    predict.add_argument("--providers", default="cpu", help=f"{PROVIDERS_HELP} (default: cpu)")
     predict.add_argument(
         "--provider-option",
         type=_provider_option,

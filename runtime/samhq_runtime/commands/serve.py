@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import BackendUnavailable
 from ..flags import flag_of
 from ..serve.options import ServeOptions
-from .options import PROVIDERS_HELP, add_verify_key, provider_names
+from .options import PROVIDERS_HELP, add_verify_key
 
 _HELP = {
     "host": "address to listen on; clients are not authenticated, so think before you open it to others",
@@ -59,7 +59,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     serve.add_argument("bundle", type=Path)
     add_verify_key(serve)
     serve.add_argument("--protocol", choices=("v2",), default="v2", help="the Open Inference Protocol (default: v2)")
-    serve.add_argument("--providers", type=provider_names, default=("cpu",), help=f"{PROVIDERS_HELP} (default: cpu)")
+    serve.add_argument("--providers", default="cpu", help=f"{PROVIDERS_HELP} (default: cpu)")
     serve.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
     serve.add_argument(
         "--private", action="store_true", help="open copies of the bundle's files, which nobody else can change"

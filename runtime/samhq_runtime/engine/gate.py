@@ -96,17 +96,23 @@ def verify_engines(bundle: Bundle, flavour: Flavour, notice: Notice) -> dict[str
     return checked
 
 
-def check_first_use(bundle: Bundle, providers: Sequence[str], encode: Session, decode: Session) -> None:
+def check_first_use(bundle: Bundle, providers: Mapping[str, Sequence[str]], encode: Session, decode: Session) -> None:
     """Check engines that were never checked on this GPU against the recorded PyTorch results, once per process.
+
+    Args:
+        bundle: theirs.
+        providers: by graph; one or both run engines.
+        encode, decode: the sessions.
 
     Raises:
         ParityError: they compute something else.
     """
     from ..session.trt import TrtSession
 
-    entries = [bundle.engine(graph, providers) for graph in (IMAGE_ENCODER, MASK_DECODER)]
-    assert isinstance(encode, TrtSession)  # `providers` say so
-    name = encode.gpu.name
+    sessions = {IMAGE_ENCODER: encode, MASK_DECODER: decode}
+    engines = {graph: session for graph, session in sessions.items() if isinstance(session, TrtSession)}
+    entries = [bundle.engine(graph, providers[graph]) for graph in engines]
+    name = next(iter(engines.values())).gpu.name
     marks = {(str(bundle.path), entry.file, name) for entry in entries}
     if all(entry.parity.get("gpu") == name for entry in entries) or marks <= _checked:
         return

@@ -14,6 +14,7 @@ from ..callbacks import Notice, Show
 from ..errors import ConfigError, DatasetError
 from ..files import write_text
 from ..frames.image_files import max_pixels
+from ..session.providers import Providers
 from .dataset import Dataset, Skip
 from .measure import ImageRecord, Setting, measure_image
 from .open import open_dataset
@@ -61,7 +62,7 @@ def evaluate(
     prompts: str = "box",
     multimask_output: bool = False,
     hq_token_only: bool = False,
-    providers: Sequence[Sequence[str]] = (("cpu",),),
+    providers: Sequence[Providers] = (("cpu",),),
     threads: int = 0,
     limit: int | None = None,
     output: str | Path | None = None,

@@ -11,12 +11,12 @@ from pathlib import Path
 from ..bundle import Bundle, load_bundle
 from ..errors import ConfigError
 from ..predictor import Predictor
-from ..session.providers import run_engines
+from ..session.providers import Providers, names_by_graph, run_engines, text_of
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One column: a bundle under one choice of providers."""
+    """One column: a bundle under one choice of providers, where `auto` is replaced by what it stands for here."""
 
     name: str
     bundle: Bundle
@@ -29,31 +29,31 @@ class Subject:
         """Of all the masks depend on: engines count only where they run, so that building one changes nothing else."""
         manifest = self.bundle.manifest
         engines = {entry.file for entry in manifest.engines.values()}
-        if run_engines(self.providers):
+        if any(map(run_engines, names_by_graph(self.providers).values())):
             engines = set()
         files = {name: entry.sha256 for name, entry in manifest.files.items() if name not in engines}
         parts = [files, manifest.pixel_mean, manifest.pixel_std, manifest.mask_threshold]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def open_subjects(bundles: Sequence[Bundle | str | Path], providers: Sequence[Sequence[str]]) -> list[Subject]:
+def open_subjects(bundles: Sequence[Bundle | str | Path], providers: Sequence[Providers]) -> list[Subject]:
     """Load every bundle; ConfigError if none is given or one is given twice."""
     loaded = [bundle if isinstance(bundle, Bundle) else load_bundle(bundle) for bundle in bundles]
     paths = [bundle.path.resolve() for bundle in loaded]
-    choices = [tuple(choice) for choice in providers]
+    choices = [text_of(names_by_graph(choice)) for choice in providers]
     for what, given in (("bundle", paths), ("choice of providers", choices)):
         if not given or len(set(given)) < len(given):
             listed = ", ".join(map(str, given)) or "none"
             raise ConfigError(f"{what}: got {listed}; expected one or more, each once")
     return [
-        Subject(name + _suffix(choice, choices), bundle, choice)
+        Subject(name + _suffix(choice, choices), bundle, tuple(str(bundle.ways(choice)).split(",")))
         for name, bundle in zip(_short_names(paths), loaded, strict=True)
         for choice in choices
     ]
 
 
-def _suffix(choice: tuple[str, ...], choices: Sequence[tuple[str, ...]]) -> str:
-    return f" [{','.join(choice)}]" if len(choices) > 1 else ""
+def _suffix(choice: str, choices: Sequence[str]) -> str:
+    return f" [{choice}]" if len(choices) > 1 else ""
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:

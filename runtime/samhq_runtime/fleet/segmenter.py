@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ..errors import SamHqError
 from ..frames.image_files import WHITE, allow_megapixels, read_image
 from ..frames.image_names import image_file
 from ..predictor import Predictor
+from ..session.providers import Providers
 from .jobs import ImageJob
 from .output import write_failure, write_result
 
@@ -31,7 +31,7 @@ class FleetOptions:
     output: Path
     multimask_output: bool = False
     hq_token_only: bool = False
-    providers: Sequence[str] = ("cpu",)
+    providers: Providers = ("cpu",)
     threads: int = 0
     hq_token: Path | None = None
     max_image_mp: float | None = None

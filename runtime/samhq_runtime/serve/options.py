@@ -57,7 +57,7 @@ class ServeOptions:
     http_port: int = 8000
     grpc_port: int = 8001
     model_name: str = "samhq"
-    providers: tuple[str, ...] = ("cpu",)
+    providers: str | tuple[str, ...] = ("cpu",)
     threads: int = 0
     hq_token: Path | None = None
     private: bool = False

@@ -14,6 +14,8 @@ _GPU = "for NVIDIA GPUs install 'samhq-export[gpu]' in an environment without [c
 _PRECISION = "precision is the graph's; export the bundle in another --precision"
 _GRAPHS = "it needs inputs and outputs at fixed addresses; build engines (`samhq engine`), they use CUDA graphs"
 
+NOT_ON_CPU = frozenset({"bf16"})  # precisions whose graphs need a GPU: the CPU provider lacks the kernels
+
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
