@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from samhq_runtime.cli import build_parser
+from samhq_runtime.serve.options import LEAVE_S
 from tests.support.required import required
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -125,7 +126,7 @@ def test_kubernetes() -> None:
     assert {probe["path"] for probe in probes} == PATHS
     assert {probe["port"] for probe in probes} == {"http"}
     pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert template["spec"]["terminationGracePeriodSeconds"] > pause + options.grace_s
+    assert template["spec"]["terminationGracePeriodSeconds"] > pause + options.grace_s + LEAVE_S
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounts[template["spec"]["volumes"][0]["name"]] == str(options.bundle)
 
@@ -154,7 +155,7 @@ def test_systemd_unit() -> None:
     assert (Path(program).name, command) == ("samhq", "serve")
     options = serve_options(arguments)
     assert options.host == "127.0.0.1"
-    assert int(service["TimeoutStopSec"]) > options.grace_s
+    assert int(service["TimeoutStopSec"]) > options.grace_s + LEAVE_S
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import BackendUnavailable
 from ..flags import flag_of
-from ..serve.options import ServeOptions
+from ..serve.options import LOG_FORMATS, LOG_LEVELS, ServeOptions
 from .options import PROVIDERS_HELP, add_verify_key
 
 _HELP = {
@@ -39,7 +39,10 @@ _HELP = {
     "write_timeout_s": "seconds that a client may read nothing of its answer",
     "decode_timeout_s": "seconds for decoding one image file",
     "grace_s": "seconds that requests in flight may take after SIGTERM",
+    "log_format": "of the log on stderr: lines for people, or a JSON object each",
+    "log_level": "the least that is logged; `info` has a line for every request",
 }
+_CHOICES = {"log_format": LOG_FORMATS, "log_level": LOG_LEVELS}
 
 _REPEATED = {
     "allow_host": "name that HTTP clients may call this server by, besides IP addresses and localhost; repeatable",
@@ -71,7 +74,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         if field.name in _HELP:
             kind = type(field.default)
             text = f"{_HELP[field.name]} (default: {field.default})"
-            serve.add_argument(flag_of(field.name), type=kind, default=field.default, help=text)
+            choices = _CHOICES.get(field.name)
+            serve.add_argument(flag_of(field.name), type=kind, default=field.default, choices=choices, help=text)
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ray import serve
 from ray.serve import Application
-from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..serve.http_server import make_app
 from ..serve.options import ServeOptions
@@ -49,7 +48,7 @@ def deployment(
 
 
 @cache
-def _server(bundle: Path, options: ServeOptions) -> tuple[Service, Starlette]:
+def _server(bundle: Path, options: ServeOptions) -> tuple[Service, ASGIApp]:
     """Those of this process, which is a replica's."""
     service = Service(str(bundle), options)
     return service, make_app(service)

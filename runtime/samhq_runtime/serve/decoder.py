@@ -24,12 +24,13 @@ from ..contract import ModelFrame
 from ..errors import ImageError
 from .errors import Reason, RequestError, message_of
 from .images import FittedImage, fitted
-from .options import LOG_FORMAT, MEGA, ServeOptions
+from .logs import configure_logging
+from .options import MEGA, ServeOptions
 
 _HEAD = struct.Struct("<5I")  # height and width of the image, and of the pixels after it; bytes of one value
 _BASE_BYTES = 700 * MEGA  # addresses of the interpreter and its libraries
 _BYTES_PER_PIXEL = 40  # while a progressive file is decoded, turned and copied
-LIMITS = ("max_image_mp", "max_image_side", "max_aspect", "white_point")
+LIMITS = ("max_image_mp", "max_image_side", "max_aspect", "white_point", "log_format", "log_level")
 
 
 def answer_of(content: bytes, frame: ModelFrame, limits: ServeOptions) -> bytes:
@@ -58,7 +59,7 @@ def read_answer(answer: bytes) -> FittedImage:
 def main(socket: int, frame: ModelFrame, given: dict[str, Any]) -> None:
     os.nice(given.pop("nice"))
     limits = ServeOptions(**given)
-    _log_each_kind_once()
+    _log_each_kind_once(limits)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us
     _bound_memory(_BASE_BYTES + _BYTES_PER_PIXEL * limits.max_image_mp * MEGA)
     connection = Connection(socket)
@@ -68,7 +69,7 @@ def main(socket: int, frame: ModelFrame, given: dict[str, Any]) -> None:
             connection.send_bytes(answer_of(connection.recv_bytes(), frame, limits))
 
 
-def _log_each_kind_once() -> None:
+def _log_each_kind_once(options: ServeOptions) -> None:
     """Notices about images, such as dark ones of 16 bits: clients must not be able to fill the log with them."""
     seen: set[str] = set()
 
@@ -77,9 +78,7 @@ def _log_each_kind_once() -> None:
         seen.add(record.msg)
         return not known
 
-    handler = logging.StreamHandler()
-    handler.addFilter(is_new)
-    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT, handlers=[handler])
+    configure_logging(options.log_format, options.log_level).addFilter(is_new)
 
 
 def _bound_memory(size: int) -> None:

@@ -30,6 +30,11 @@ class RequestError(SamHqError):
         self.reason = reason
 
 
+def stopping() -> RequestError:
+    """What a server that ends tells those it will not answer any more."""
+    return RequestError("the server is stopping; ask another one", reason=Reason.BUSY)
+
+
 def reason_of(error: BaseException) -> Reason:
     """What an exception raised while serving a request means to the client; a failed GPU is not its fault."""
     if isinstance(error, RequestError):

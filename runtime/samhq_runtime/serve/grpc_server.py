@@ -13,13 +13,15 @@ from grpc import aio
 from .. import __version__
 from ..errors import BackendUnavailable
 from .about import EXTENSIONS, model_config, repository_index, statistics
+from .access_log import adopt_id, count_bytes
 from .errors import Reason, RequestError, message_of, reason_of
 from .files_limit import grpc_connections
+from .grpc_calls import LoggedCalls, tell_id
 from .grpc_standard import add_standard_services
 from .held import Holding
 from .messages import MESSAGES, PACKAGE, SERVICE
 from .off_loop import off_loop
-from .options import MEGA, ServeOptions
+from .options import FLUSH_S, MEGA, ServeOptions
 from .service import MODEL_VERSION, Service
 from .signature import InferRequest, infer_request, require_few
 from .tensors import Tensor, raw_of, tensor_from_raw, tensor_from_values
@@ -62,7 +64,7 @@ class GrpcServer:
     def __init__(self, service: Service) -> None:
         options = service.options
         self._service = service
-        self._server = aio.server(options=_channel_options(options))
+        self._server = aio.server(interceptors=[LoggedCalls()], options=_channel_options(options))
         answers = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -87,7 +89,7 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self) -> None:
-        await self._server.stop(self._service.options.grace_s)
+        await self._server.stop(self._service.options.grace_s + FLUSH_S)
 
     async def _server_live(self, request: Any) -> Any:
         return MESSAGES["ServerLiveResponse"](live=self._service.live)
@@ -122,12 +124,15 @@ class GrpcServer:
         with self._service.counted("grpc") as holding:
             body = await self._body(context, holding)
             with self._service.admitted():
-                answer = await self._answer(body, holding)
+                answer = await self._answer(body, context, holding)
             with time_limit(self._service.options.write_timeout_s, "the answer was not read in time"):
                 await context.write(answer)
+            count_bytes(sent=len(answer))
 
-    async def _answer(self, body: bytes, holding: Holding) -> bytes:
+    async def _answer(self, body: bytes, context: aio.ServicerContext, holding: Holding) -> bytes:
         message, request = await off_loop(len(body), lambda: _read(body))
+        adopt_id(message.id)
+        tell_id(context)
         self._service.require_model(message.model_name, message.model_version)
         tensors = await self._service.infer(request, holding)
         size = sum(tensor.nbytes for tensor in tensors)
@@ -140,6 +145,7 @@ class GrpcServer:
             body = await context.read()
         if not isinstance(body, bytes):
             raise RequestError("got a call without a message, expected a ModelInferRequest")
+        count_bytes(received=len(body))
         holding.arrived(len(body))
         return body
 

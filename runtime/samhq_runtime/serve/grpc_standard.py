@@ -38,7 +38,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return self._status(request.service)
 
     async def Watch(self, request: Any, context: aio.ServicerContext) -> None:  # noqa: N802
-        """The status, and again whenever it changes."""
+        """The status, and again whenever it changes; ends when the server stops, which waits for all calls."""
         if self._watchers >= _MOST_WATCHERS:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MOST_WATCHERS} clients watch; use Check")
         self._watchers += 1
@@ -49,6 +49,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                 if status != last:
                     last = status
                     await context.write(status)
+                if self._service.draining:
+                    return
                 await asyncio.sleep(_WATCH_S)
         finally:
             self._watchers -= 1

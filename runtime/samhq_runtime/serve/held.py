@@ -34,6 +34,7 @@ class Budget:
         self.limit = limit
         self.used = 0
         self.arriving: dict[Holding, None] = {}  # in order of arrival
+        self.holdings: set[Holding] = set()  # of all requests in flight
         self._waiting: list[_Waiting] = []
 
     def fits(self, size: int) -> bool:
@@ -79,7 +80,7 @@ class Holding:
         self._size = 0
         self._reserved = 0
         self._start: float | None = None
-        self._given_up = False
+        self.refusal: RequestError | None = None
         self._task = asyncio.current_task()
 
     @property
@@ -113,24 +114,32 @@ class Holding:
         self.add(size)
 
     def give_up(self) -> bool:
-        """Have the task end; False if it was told before and has not ended yet."""
+        """Have the task end, and others take its place; False if it was told before and has not ended yet."""
         self._budget.arriving.pop(self, None)
-        if self._given_up or self._task is None:
+        if not self.refuse(RequestError("the request came too slowly while others waited", reason=Reason.BUSY)):
             return False
-        self._given_up = True
         self._subtract(self._reserved)
+        return True
+
+    def refuse(self, refusal: RequestError) -> bool:
+        """Have the task end with this error, whatever it waits for; False if it was told before."""
+        if self.refusal is not None or self._task is None:
+            return False
+        self.refusal = refusal
         return self._task.cancel()
 
     def __enter__(self) -> Holding:
+        self._budget.holdings.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._budget.holdings.discard(self)
         self._budget.arriving.pop(self, None)
         self._free(self._reserved)
-        if self._given_up and isinstance(error, asyncio.CancelledError):
-            raise RequestError("the request came too slowly while others waited", reason=Reason.BUSY) from error
+        if self.refusal is not None and isinstance(error, asyncio.CancelledError):
+            raise self.refusal from error
 
     def add(self, size: int) -> None:
         """Count so many bytes as this request's; its time runs from the first on, not while it waits for room."""

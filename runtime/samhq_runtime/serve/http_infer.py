@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from ..errors import SamHqError
+from .access_log import adopt_id
 from .connections import Connections
 from .errors import Reason, RequestError
 from .held import Holding
@@ -37,7 +38,9 @@ class Infer:
                 raise
             try:
                 await self._write(send, body, json_length)
-            except RequestError:
+            except (RequestError, asyncio.CancelledError) as e:  # an answer that has begun cannot become a refusal
+                if isinstance(e, asyncio.CancelledError) and holding.refusal is None:
+                    raise
                 if self._connections is not None:
                     self._connections.abort(scope)
 
@@ -49,6 +52,7 @@ class Infer:
         with self._service.admitted():
             header_length, most = request.headers.get(HEADER_LENGTH), options.max_json_values
             parsed = await off_loop(len(body), lambda: read_request(body, header_length, max_values=most))
+            adopt_id(parsed.id)
             tensors = await self._service.infer(parsed.infer, holding)
             name, size = options.model_name, sum(tensor.nbytes for tensor in tensors)
             return await off_loop(size, lambda: write_response(parsed, tensors, model=name, version=MODEL_VERSION))

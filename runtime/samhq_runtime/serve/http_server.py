@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +17,23 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from .. import __version__
 from ..errors import BackendUnavailable, ImageError, PromptError
 from .about import EXTENSIONS, model_config, repository_index, statistics
 from .access import Access
+from .access_log import REQUEST_ID
 from .connections import BusyConnections, Connections, watched
 from .errors import Reason, RequestError, message_of, reason_of
 from .files_limit import most_http_connections
+from .held import Holding
 from .http_codec import HEADER_LENGTH
 from .http_infer import Infer
-from .options import ServeOptions
+from .http_log import LoggedRequests
+from .options import FLUSH_S, ServeOptions
 from .service import Service
+from .time_limit import time_limit
 
 STATUS = {
     Reason.INVALID: 400,
@@ -44,12 +50,12 @@ STATUS = {
 _MOST_OF_A_QUESTION = 1000
 
 
-def make_app(service: Service, connections: Connections | None = None) -> Starlette:
+def make_app(service: Service, connections: Connections | None = None) -> ASGIApp:
     """The ASGI application; uvicorn runs it here with its `connections`, Ray Serve or another server elsewhere."""
     http = _Http(service)
     model = "/v2/models/{model}"
     versioned = model + "/versions/{version}"
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v2", http.server_metadata),
             Route("/v2/health/live", http.live),
@@ -70,6 +76,7 @@ def make_app(service: Service, connections: Connections | None = None) -> Starle
             Exception: _broken,
         },
     )
+    return LoggedRequests(app)
 
 
 def _middleware(options: ServeOptions, connections: Connections | None) -> list[Middleware]:
@@ -79,7 +86,7 @@ def _middleware(options: ServeOptions, connections: Connections | None) -> list[
         allow_origins=list(options.allow_origin),
         allow_methods=["GET", "POST"],
         allow_headers=["*"],
-        expose_headers=[HEADER_LENGTH],
+        expose_headers=[HEADER_LENGTH, REQUEST_ID],
     )
     return [
         *([Middleware(BusyConnections, connections)] if connections is not None else []),
@@ -107,7 +114,7 @@ class HttpServer(uvicorn.Server):
             access_log=False,
             lifespan="off",
             ws="none",
-            timeout_graceful_shutdown=max(1, round(options.grace_s)),
+            timeout_graceful_shutdown=math.ceil(options.grace_s + FLUSH_S),
         )
         config.load()
         config.http_protocol_class = watched(config.http_protocol_class, self._connections)
@@ -161,7 +168,10 @@ class _Http:
         return _json(statistics(self._service))
 
     async def repository_index(self, request: Request) -> Response:
-        return _json(repository_index(self._service, ready=await _asks_for_ready(request)))
+        limit_s = self._service.options.body_timeout_s
+        with Holding(self._service.held), time_limit(limit_s, "the body did not arrive in time"):
+            ready = await _asks_for_ready(request)
+        return _json(repository_index(self._service, ready=ready))
 
     async def metrics(self, request: Request) -> Response:
         return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -211,5 +221,5 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    """A bug of ours; uvicorn logs it."""
+    """A bug of ours; `LoggedRequests` logs it."""
     return _json({"error": "internal error; the server's log has it"}, status=STATUS[Reason.INTERNAL])

@@ -12,8 +12,11 @@ from ..frames.image_files import WHITE, require_white_point
 from ..frames.prompts import MAX_POINTS
 
 MEGA = 1_000_000
-LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+|null|\*")  # no path, and no slash at the end
+LOG_FORMATS = ("text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+FLUSH_S = 1.0  # after the grace period: until the refusals of what was still in flight have left
+LEAVE_S = 3.0  # after the grace period: until the process is gone, whatever it computes
 _MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb", "private")
 
 
@@ -46,11 +49,14 @@ class ServeOptions:
         body_timeout_s: until all of a request has arrived.
         write_timeout_s: how long a client may read nothing of its answer.
         decode_timeout_s: for decoding one image file, in a process that is ended then.
-        grace_s: how long requests in flight may take once the server was told to stop.
+        grace_s: how long requests in flight may take once the server was told to stop; then they are refused, and the
+            process is gone `LEAVE_S` later at most.
         allow_host: names besides IP addresses and `localhost` that HTTP clients may call a server by that listens on a
             loopback address; if any is given, one that listens elsewhere insists on them too.
         allow_origin: web pages that may call it from a browser, such as `https://example.org`, or `*` for all; others
             may not.
+        log_format, log_level: of `LOG_FORMATS` and `LOG_LEVELS`; `info` has a line for every request. Where the
+            application runs in another server, such as Ray's, logging is that one's.
     """
 
     host: str = "127.0.0.1"
@@ -84,6 +90,8 @@ class ServeOptions:
     grace_s: float = 30.0
     allow_host: tuple[str, ...] = ()
     allow_origin: tuple[str, ...] = ()
+    log_format: str = "text"
+    log_level: str = "info"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -97,6 +105,9 @@ class ServeOptions:
             raise ConfigError(
                 f"--max-held-mb: got {self.max_held_mb}, expected at least twice --max-request-mb {self.max_request_mb}"
             )
+        for name, choices in (("log_format", LOG_FORMATS), ("log_level", LOG_LEVELS)):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{flag_of(name)}: got {getattr(self, name)!r}, expected {' or '.join(choices)}")
         for origin in self.allow_origin:
             if not _ORIGIN.fullmatch(origin):
                 raise ConfigError(

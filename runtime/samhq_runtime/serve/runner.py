@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from pathlib import Path
+from typing import Any
 
+from .ending import Deadline, stop_signal
 from .grpc_server import GrpcServer
 from .http_server import HttpServer
-from .options import LOG_FORMAT, ServeOptions
+from .logs import configure_logging
+from .options import LEAVE_S, ServeOptions
 from .service import Service
 
 log = logging.getLogger(__name__)
@@ -18,50 +20,59 @@ log = logging.getLogger(__name__)
 def serve(bundle: Path, options: ServeOptions) -> None:
     """Load the bundle, then listen; returns when all requests that were in flight at a signal are answered.
 
+    Those that are not by the end of `grace_s` are refused. `LEAVE_S` later the process is left, if something is still
+    being computed then.
+
     Raises:
         SamHqError: the bundle cannot be loaded, or an address cannot be listened on.
     """
-    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
-    asyncio.run(_serve(bundle, options))
+    configure_logging(options.log_format, options.log_level)
+    with Deadline() as deadline:
+        asyncio.run(_serve(bundle, options, deadline))
+        log.info("stopped")
 
 
-async def _serve(bundle: Path, options: ServeOptions) -> None:
+async def _serve(bundle: Path, options: ServeOptions, deadline: Deadline) -> None:
     service = Service(str(bundle), options)
     try:
         http, grpc = HttpServer(service), GrpcServer(service)
         await grpc.start()
         serving = asyncio.create_task(http.run_until_stopped())
-        print(_greeting(service, http.port, grpc.port), flush=True)
-        await _first(serving, _stop_signal())
-        service.start_draining()
-        http.stop()
-        await asyncio.gather(serving, grpc.stop())
+        greeting = _greeting(service, http.port, grpc.port)
+        print(greeting, flush=True)
+        log.info("serving %s as %s", service.bundle.path, greeting)
+        await _first(serving, stop_signal())
+        deadline.set(options.grace_s + LEAVE_S)
+        await _drain(service, http, grpc, serving)
     finally:
         service.close()
 
 
-async def _first(*waits: asyncio.Task[None]) -> None:
+async def _drain(service: Service, http: HttpServer, grpc: GrpcServer, serving: asyncio.Task[None]) -> None:
+    """Close both listeners; what is in flight may take `grace_s`."""
+    grace_s = service.options.grace_s
+    log.info("stopping; requests in flight may take %g s", grace_s)
+    service.start_draining()
+    http.stop()
+    end = asyncio.get_running_loop().call_later(grace_s, _refuse_all, service)
+    await asyncio.gather(serving, grpc.stop())
+    end.cancel()
+
+
+def _refuse_all(service: Service) -> None:
+    count = service.refuse_all()
+    if count:
+        log.warning(
+            "%g s of grace are over: %d requests in flight were refused (503, UNAVAILABLE)",
+            service.options.grace_s,
+            count,
+        )
+
+
+async def _first(*waits: asyncio.Task[Any]) -> None:
     done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
-
-
-def _stop_signal() -> asyncio.Task[None]:
-    """Ends at the first SIGTERM or SIGINT; the second one kills the process, as if nobody listened."""
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-
-    def stop() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-        stopped.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-
-    async def wait() -> None:
-        await stopped.wait()
-
-    return asyncio.create_task(wait())
 
 
 def _greeting(service: Service, http_port: int, grpc_port: int) -> str:

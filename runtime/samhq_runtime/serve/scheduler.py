@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from ..predictor import EncodedImage
 from .embedding_cache import EmbeddingCache
-from .errors import Reason, RequestError
+from .errors import Reason, RequestError, stopping
 from .images import FittedImage
 from .signature import PromptSet, Segmentation
 
@@ -110,7 +110,7 @@ class Scheduler:
     def submit(self, job: Job) -> None:
         with self._changed:
             if self._closed:
-                raise RequestError("the server is stopping; ask another one", reason=Reason.BUSY)
+                raise stopping()
             self._jobs.append(job)
             self._changed.notify()
 

@@ -16,7 +16,7 @@ from ..errors import BundleError
 from ..predictor import Predictor
 from .decoding import Decoders
 from .embedding_cache import EmbeddingCache
-from .errors import Reason, RequestError, reason_of
+from .errors import Reason, RequestError, reason_of, stopping
 from .held import Budget, Holding
 from .images import FittedImage, ImageSource, fitted
 from .metrics import Metrics
@@ -52,7 +52,8 @@ class Service:
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, private=options.private)
         self.metrics = Metrics()
         self._in_flight = 0
-        self._draining = False
+        self.draining = False
+        self._ended = False
         self.held = Budget(options.max_held_mb * MEGA)
         self._decoders = Decoders(self.sizes.frame, options)
         self._fitting: OrderedDict[bytes, asyncio.Task[FittedImage]] = OrderedDict()
@@ -66,6 +67,9 @@ class Service:
         self.metrics.watch("cached_images", "Encoded images kept", lambda: len(cache))
         self.metrics.watch("cached_bytes", "What they take", lambda: len(cache) * cache.entry_bytes)
         self.metrics.watch("held_bytes", "What is held for clients: bodies, masks, answers", lambda: self.held.used)
+        self.metrics.watch(
+            "open_requests", "Requests in flight, their bodies arriving too", lambda: len(self.held.holdings)
+        )
         self.metrics.watch("queued_requests", "Inference requests no worker has taken yet", lambda: len(self.scheduler))
 
     @property
@@ -84,8 +88,8 @@ class Service:
     @property
     def not_ready(self) -> str:
         """Why no requests should be sent here; empty if they may be."""
-        if self._draining or not self.live:
-            return "stopping" if self._draining else "a worker ended"
+        if self.draining or not self.live:
+            return "stopping" if self.draining else "a worker ended"
         try:
             self.bundle.require_unchanged()
         except BundleError as e:
@@ -120,6 +124,8 @@ class Service:
         outcome = "ok"
         try:
             with Holding(self.held) as holding:
+                if self._ended:
+                    raise stopping()
                 yield holding
         except BaseException as e:
             outcome = "cancelled" if isinstance(e, asyncio.CancelledError) else reason_of(e).value
@@ -165,10 +171,15 @@ class Service:
 
     def start_draining(self) -> None:
         """Say that no more requests are wanted; those in flight go on."""
-        self._draining = True
+        self.draining = True
+
+    def refuse_all(self) -> int:
+        """End what is in flight, and what may still come, with a refusal; how many those are that are in flight."""
+        self._ended = True
+        return sum(holding.refuse(stopping()) for holding in list(self.held.holdings))
 
     def close(self) -> None:
-        """Compute what is queued, then end the workers."""
+        """Compute what is queued, then end the workers: what was refused is not in the queue any more."""
         self.start_draining()
         self.scheduler.close()
         for worker in self._workers:

@@ -1,0 +1,93 @@
+"""One line in the log for every request of both protocols, and the id that it and its answer carry."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+_ID = re.compile(r"[!-~]{1,128}")  # what may stand in a header, and in a line
+_MOST = 200  # characters of a path or method that clients choose
+_PROBES = re.compile(
+    r"/v2/health/\w+|/metrics|/v2/models/[^/]+(/versions/[^/]+)?/ready|/grpc\.health\.v1\.Health/\w+"
+    r"|/inference\.GRPCInferenceService/(ServerLive|ServerReady|ModelReady)"
+)
+
+
+@dataclass
+class Entry:
+    """What is said of one request, filled in while it is answered.
+
+    `method` is empty for gRPC, where `path` is `/service/method`; `status` is an HTTP code or the name of gRPC's.
+    """
+
+    protocol: str
+    method: str
+    path: str
+    peer: str
+    id: str
+    own_id: bool  # made here, as the client's headers had none
+    status: int | str = ""
+    received: int = 0
+    sent: int = 0
+    start: float = field(default_factory=time.perf_counter)
+
+    def write(self) -> None:
+        """Into the log; of probes and scrapes that went well, at level `debug`."""
+        fine = self.status in (200, "OK")
+        level = logging.DEBUG if fine and _PROBES.fullmatch(self.path) else logging.INFO
+        if log.isEnabledFor(level):
+            what = f"{self.method} {self.path}".strip()
+            log.log(level, "%s %s", what, self.status, extra={"fields": self._fields()})
+
+    def _fields(self) -> dict[str, Any]:
+        where = {"method": self.method, "path": self.path} if self.method else {"rpc": self.path}
+        return {
+            "protocol": self.protocol,
+            **where,
+            "status": self.status,
+            "latency_ms": round((time.perf_counter() - self.start) * 1000, 1),
+            "peer": self.peer,
+            "received_bytes": self.received,
+            "sent_bytes": self.sent,
+        }
+
+
+_entry: ContextVar[Entry | None] = ContextVar("samhq_request", default=None)
+
+
+def begin(protocol: str, method: str, path: str, peer: str, given_id: str | None) -> Entry:
+    """The entry of a request, from now on that of this task and what it calls; `given_id` is the client's, if any."""
+    own = given_id is None or not _ID.fullmatch(given_id)
+    request_id = uuid4().hex if own else str(given_id)
+    entry = Entry(protocol, method[:_MOST], path[:_MOST], peer, request_id, own)
+    _entry.set(entry)
+    return entry
+
+
+def current_id() -> str:
+    """The id of the request that this task or thread works for; empty outside of requests."""
+    entry = _entry.get()
+    return entry.id if entry else ""
+
+
+def count_bytes(*, received: int = 0, sent: int = 0) -> None:
+    """Add to what the current request took and gave."""
+    entry = _entry.get()
+    if entry is not None:
+        entry.received += received
+        entry.sent += sent
+
+
+def adopt_id(protocol_id: str) -> None:
+    """Take the `id` of the protocol's message, where the client gave no other."""
+    entry = _entry.get()
+    if entry is not None and entry.own_id and _ID.fullmatch(protocol_id):
+        entry.id = protocol_id
