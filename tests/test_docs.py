@@ -118,7 +118,7 @@ def test_python_blocks_compile(page: Path) -> None:
 def test_architecture_page_has_the_rooms_and_what_they_import(package: str) -> None:
     """In the order, and with the last column, of `test_imports.MAY_IMPORT`."""
     section = ARCHITECTURE.read_text(encoding="utf-8").partition(f"### `{package}/samhq_{package}`")[2]
-    rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", section.partition("\n### ")[0], flags=re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\|([^|]*)\|$", section.partition("\n### ")[0], flags=re.MULTILINE)
     rooms = {room: row for room, row in MAY_IMPORT.items() if room.startswith(f"{package}.") and "__" not in room}
     assert [(f"{package}.{room}", row.strip(" `")) for room, row in rows] == list(rooms.items())
 
@@ -137,13 +137,14 @@ def subcommands(parser: argparse.ArgumentParser) -> set[str]:
 @pytest.mark.parametrize(
     ("page", "pattern", "names"),
     [
-        ("README.md", r"samhq (\w+)", subcommands(runtime_parser())),
+        ("README.md", r"samhq ([\w-]+)", subcommands(runtime_parser())),
         ("README.md", r"samhq-export ([\w-]+)", subcommands(export_parser())),
-        ("README.md", r"`(\w+)`", PRECISIONS),
-        ("docs/precision.md", r"(?<=\| )(\w+)(?= \|)", PRECISIONS),
+        ("README.md", r"`([\w-]+)`", PRECISIONS),
+        ("docs/precision.md", r"(?<=\| )([\w-]+)(?= \|)", PRECISIONS),
         ("docs/predict.md", r"`(\w+)`", PROVIDERS),
         ("docs/checkpoints.md", r"`(\w+)`", {*VARIANTS, *RELEASES} - {"demo"}),
         ("docs/architecture.md", r"`(\w+)`", VARIANTS),
+        ("docs/architecture.md", r"`([\w-]+)`", PRECISIONS),
     ],
 )
 def test_page_names_every_one(page: str, pattern: str, names: Collection[str]) -> None:

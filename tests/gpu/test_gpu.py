@@ -29,7 +29,7 @@ from tests.support.shared import shared_bundle
 
 pytestmark = pytest.mark.gpu
 BOXES = np.array([[40, 60, 200, 210], [100, 30, 240, 120], [10, 10, 250, 250]])
-SMALLEST_IOU = {"fp32": 0.999, "fp16": 0.97, "bf16": 0.95, "int8": 0.90, "fp8": 0.85}
+SMALLEST_IOU = {precision: tolerance.iou for precision, tolerance in ENGINE_TOLERANCES.items()}
 PRECISIONS = tuple(SMALLEST_IOU)
 REPEATS = 20
 

@@ -18,7 +18,7 @@ from samhq_runtime.tables import format_table
 
 from ..architecture import TOKEN_FUSIONS
 from ..config import ExportConfig
-from ..precision.policy import CLIPPING_RULES, PRECISIONS
+from ..precision.policy import CLIPPING_RULES, PRECISIONS, TABLE
 from ..weights.released import RELEASES
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_precision_options(parser: argparse.ArgumentParser) -> None:
+    measured = ", ".join(name for name, row in TABLE.items() if row.needs_ranges)
     parser.add_argument("--precision", choices=PRECISIONS, default=ExportConfig.precision)
     parser.add_argument(
         "--keep-fp32",
@@ -82,7 +83,7 @@ def _add_precision_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=(),
         metavar="PATH",
-        help="images or folders of images to measure activations on (fp16, int8, fp8; default: drawn scenes)",
+        help=f"images or folders of images to measure activations on ({measured}; default: drawn scenes)",
     )
     parser.add_argument(
         "--clipping",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
 from samhq_exporter.cli import main as export_main
@@ -38,3 +40,12 @@ def test_version(command: object, name: str, capsys: pytest.CaptureFixture[str])
         command(["--version"])  # type: ignore[operator]
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"{name} {__version__}\n"
+
+
+def test_every_command_that_opens_a_bundle_takes_a_key() -> None:
+    """But `sign`, which makes what the others check, and `doctor`, which reads the manifest and loads nothing."""
+    (commands,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    options = {name: {action.dest for action in parser._actions} for name, parser in commands.choices.items()}
+    opening = {name for name, found in options.items() if found & {"bundle", "bundles"}}
+    assert {"predict", "bench"} <= opening
+    assert {name for name, found in options.items() if "verify_key" in found} == opening - {"sign", "doctor"}

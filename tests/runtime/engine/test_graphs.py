@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from samhq_exporter.passes.matching import matches_any
-from samhq_exporter.precision.policy import PRECISIONS
+from samhq_exporter.precision.policy import PRECISIONS, TABLE
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine import build_engines
@@ -67,7 +67,7 @@ def test_compute_precision(exported: Bundle) -> None:
                 assert (layer.name, TYPES.get(layer.get_output(0).dtype.name)) == (layer.name, expected)
         quantized = [layer.name for layer in layers_of(graph) if layer.type.name == "QUANTIZE"]
         assert len(quantized) == sum(len(scales) for scales in policy["quantized_layers"].values())
-        assert bool(quantized) == (exported.manifest.precision in ("int8", "fp8") and name == IMAGE_ENCODER)
+        assert bool(quantized) == (name in TABLE[exported.manifest.precision].quantized)
 
 
 def test_builds_with_dynamic_profiles(exported: Bundle, tmp_path: Path) -> None:

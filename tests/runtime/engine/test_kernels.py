@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from samhq_exporter.onnx_files import save_graph
+from samhq_exporter.precision.policy import PRECISIONS, TABLE
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.nvidia.options import EngineOptions
 from samhq_runtime.nvidia.plan import ATTENTION, PRODUCT, SOFTMAX, Program
@@ -60,6 +61,11 @@ DECODER = {  # kernels with one prompt, and with the default profile; products o
 }
 
 
+def test_every_precision_has_its_rows() -> None:
+    cases = {(size, precision) for size in ATTENTIONS for precision in PRECISIONS}
+    assert cases == ENCODER.keys() == DECODER.keys()
+
+
 def rows(table: dict[tuple[str, str], tuple[int, ...]]) -> list[object]:
     return [
         pytest.param(*key, *row, marks=[] if key[0] == "demo" else [pytest.mark.slow]) for key, row in table.items()
@@ -76,7 +82,7 @@ def test_encoder(size: str, precision: str, kernels: int, single: int, tmp_path:
     assert kernels - MARGIN <= len(program.kernels) <= kernels + MARGIN
     assert len(program.products("float32")) == single
     assert largest(program) <= LARGEST or precision == "fp32"
-    if number := {"int8": "int8", "fp8": "float8"}.get(precision):
+    if number := {"int8": "int8", "fp8": "float8"}.get(TABLE[precision].number):
         products = program.products(number)
         assert len(products) == QUANTIZED[size]
         assert {tensor.dtype for kernel in products for tensor in kernel.writes.values()} <= {"float16"}

@@ -13,7 +13,7 @@ import pytest
 
 from samhq_exporter.onnx_files import save_graph
 from samhq_exporter.passes.matching import matches_any
-from samhq_exporter.precision.policy import PRECISIONS, PrecisionPolicy, policy_of
+from samhq_exporter.precision.policy import PRECISIONS, TABLE, PrecisionPolicy, policy_of
 from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.engine.builder import ParsedGraph
 from tests.support.seeded_graphs import programs_of, spec_of, typed
@@ -88,13 +88,12 @@ def check_counts(parsed: ParsedGraph, size: str, graph: str, fusion: str, precis
     counts = count_layers(parsed)
     half = LAYER_TYPE[policy_of(precision, graph, token_fusion=fusion).compute]
     dtypes = {dtype for dtype in TYPES if computing(parsed, dtype)}
-    number = {"int8": "INT8", "fp8": "FP8"}.get(precision, "")
-    quantized = (counts["QUANTIZE", number], counts["DEQUANTIZE", half])
-    assert quantized == (QUANTIZED[size] if number and graph == IMAGE_ENCODER else (0, 0))
+    quantized = (counts["QUANTIZE", TABLE[precision].number.upper()], counts["DEQUANTIZE", half])
+    assert quantized == (QUANTIZED[size] if graph in TABLE[precision].quantized else (0, 0))
     assert dtypes == {"FLOAT", half}
     if half == "FLOAT":
         return
-    expected = SINGLE[size, precision] if graph == IMAGE_ENCODER else DECODER
+    expected = SINGLE.get((size, precision), {}) if graph == IMAGE_ENCODER else DECODER
     fused = graph == IMAGE_ENCODER or fusion != "independent"
     assert computing(parsed, "FLOAT") == {**expected, **({} if fused else {"ELEMENTWISE": expected["ELEMENTWISE"] - 1})}
     assert computing(parsed, half)["MATRIX_MULTIPLY"] >= 30
