@@ -99,6 +99,19 @@ def compare(golden: Golden, name: str, masks: Array, iou: Array, logits: Array) 
         assert (masks != golden.masks(f"{name}/masks")).sum() <= PIXELS, name
 
 
+def test_embeddings_as_files(model: str, bundle: Bundle, tmp_path: Path) -> None:
+    """All of the encoder's outputs, those of high resolution too."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    with Predictor(bundle, threads=1) as predictor:
+        predictor.set_image(pixels)
+        predictor.save_embedding(tmp_path / "image.safetensors")
+        expected, got = (
+            predictor.predict(box=[5, 6, 40, 40], return_logits=True, image=image)[0]
+            for image in (None, predictor.load_embedding(tmp_path / "image.safetensors"))
+        )
+    np.testing.assert_array_equal(got, expected)
+
+
 def test_another_hq_token_changes_the_masks(checkpoints: dict[str, Path], tmp_path_factory: Any) -> None:
     bundle = shared_bundle(tmp_path_factory, checkpoints["hq_sam2"])
     image, token = images()["cat"], np.full((1, bundle.manifest.sizes.embed_dim), 0.5, np.float32)

@@ -34,6 +34,10 @@ class ImageError(SamHqError, ValueError):
     """An image that cannot be read or has the wrong dtype, shape or size."""
 
 
+class EmbeddingError(SamHqError, ValueError):
+    """A file of an encoded image that is damaged, of another bundle, or cannot be written."""
+
+
 class DatasetError(SamHqError):
     """A dataset to evaluate on that is missing, malformed, or without a single usable object."""
 

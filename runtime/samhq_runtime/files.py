@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -54,8 +55,10 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
 
 
-def sweep(folder: Path) -> None:
-    """Remove below `folder` what killed processes left half-written; nobody may be writing there."""
+def sweep(folder: Path, *, older_than_s: float = 0) -> None:
+    """Remove below `folder` what killed processes left half-written; nobody may be writing such old files there."""
     for path in folder.rglob(".*"):
         if _PARTIAL.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # whoever wrote it has put it in its place
+                if time.time() - path.stat().st_mtime >= older_than_s:
+                    path.unlink()

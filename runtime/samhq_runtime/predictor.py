@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .batches import BatchApi
 from .bundle import Bundle, load_bundle
 from .closing import Closing
-from .contract import NUM_SAM_TOKENS, Array, Float32
+from .contract import Array, Float32
+from .decoding import Decoding
+from .embeddings import EncodedImage, load_embedding, save_embedding
 from .errors import ImageError, PromptError
 from .frames.geometry import fit_image, normalise, require_image
-from .frames.prompts import Prompts, encode_prompts
+from .frames.prompts import encode_prompts
 from .hq_token import read_hq_token, require_hq_token
 from .masks.choice import MaskChoice, require_hq
 from .masks.upscale import upscale, upscale_masks
 from .sam_predictor import SamPredictorApi
-from .session import ProviderOptions, Tensor
+from .session import ProviderOptions
 from .session.providers import Providers, names_by_graph, run_engines, text_of
 from .whole_numbers import require_whole
 
@@ -29,18 +31,7 @@ PROMPTS_PER_CALL = 8
 IMAGE_FORMATS = ("RGB", "BGR")
 
 
-@dataclass(frozen=True)
-class EncodedImage:
-    """What one image leaves behind for its prompts: `image_embeddings`, the model's other features, and its size.
-
-    Features stay on the GPU that made them, until the last reference goes; `numpy.asarray` copies one to the host.
-    """
-
-    features: Mapping[str, Tensor]
-    original_hw: tuple[int, int]
-
-
-class Predictor(SamPredictorApi, Closing):
+class Predictor(SamPredictorApi, BatchApi, Closing):
     """The API of `SamPredictor` over an exported bundle; no torch.
 
     The current image belongs to the thread that set it; calls that name their image, `predict(..., image=encode(...))`,
@@ -79,7 +70,12 @@ class Predictor(SamPredictorApi, Closing):
         self._ways = self.bundle.ways(providers, threads)
         self._encoder, self._decoder = self.bundle.open_both(self._ways, provider_options=provider_options)
         self._check_engines()
-        self._prompts_per_call = prompts_per_call or self._ways.prompts_per_call or PROMPTS_PER_CALL
+        self._decoding = Decoding(
+            session=self._decoder,
+            sizes=self._sizes,
+            hq_token=self._hq_token,
+            prompts_per_call=prompts_per_call or self._ways.prompts_per_call or PROMPTS_PER_CALL,
+        )
         asked = text_of(names_by_graph(providers))
         self._options = {"providers": asked, "threads": threads, "provider_options": provider_options}
         self._options |= {"hq_token": self._hq_token.get("hq_token"), "prompts_per_call": prompts_per_call}
@@ -116,6 +112,22 @@ class Predictor(SamPredictorApi, Closing):
     def set_encoded(self, encoded: EncodedImage) -> None:
         """Make an image that `encode` encoded earlier the current one, of this thread."""
         self._current = encoded, threading.current_thread()
+
+    def save_embedding(self, path: str | Path, *, image: EncodedImage | None = None, float16: bool = False) -> None:
+        """Write the current image, or `image`, as it was encoded, to a `.safetensors` file; see `embeddings.stored`.
+
+        Raises:
+            EmbeddingError: its features are not finite, or beyond `float16`; the file cannot be written.
+        """
+        save_embedding(Path(path), self._image_of_call(image), self.bundle, float16=float16)
+
+    def load_embedding(self, path: str | Path) -> EncodedImage:
+        """What `save_embedding` wrote, for `predict(..., image=)` or `set_encoded`.
+
+        Raises:
+            EmbeddingError: missing, damaged, not an embedding, or of another bundle.
+        """
+        return load_embedding(Path(path), self.bundle)
 
     def reset_image(self) -> None:
         """Forget the current image and free its features."""
@@ -192,26 +204,15 @@ class Predictor(SamPredictorApi, Closing):
         image: EncodedImage | None = None,
     ) -> tuple[Array, Float32, Float32]:
         """As `predict`; results are (B,1,H,W), (B,1), (B,1,L,L) for one object too."""
-        image = self._image_of_call(image)
-        self.bundle.require_unchanged()
-        prompts = encode_prompts(
-            point_coords=point_coords,
-            point_labels=point_labels,
-            box=box,
-            mask_input=mask_input,
-            original_hw=image.original_hw,
-            sizes=self._sizes,
-        )
-        choice = MaskChoice(
-            sizes=self._sizes,
+        prompts = {"point_coords": point_coords, "point_labels": point_labels, "box": box, "mask_input": mask_input}
+        (answer,) = self._masks_of(
+            [(self._image_of_call(image), prompts)],
             multimask_output=multimask_output,
+            return_logits=return_logits,
             hq_token_only=hq_token_only,
             sam_tokens_only=sam_tokens_only,
         )
-        logits, iou = self._decode(image, prompts, choice)
-        masks = self._upscale(logits, image.original_hw, return_logits=return_logits)
-        bound = self._sizes.rules.logits_bound
-        return masks, iou, logits if bound is None else logits.clip(-bound, bound)
+        return answer
 
     def close(self) -> None:
         """Release both sessions."""
@@ -249,33 +250,29 @@ class Predictor(SamPredictorApi, Closing):
             )
         return current[0]
 
+    def _masks_of(
+        self, requests: Sequence[tuple[EncodedImage, Mapping[str, Any]]], *, return_logits: bool, **choice: bool
+    ) -> list[tuple[Array, Float32, Float32]]:
+        """Per image and its prompts the masks, predicted IoU and low-resolution logits that a caller gets."""
+        self.bundle.require_unchanged()
+        images = [image for image, _ in requests]
+        encoded = [(i, encode_prompts(**p, original_hw=i.original_hw, sizes=self._sizes)) for i, p in requests]
+        decoded = self._decoding(encoded, MaskChoice(sizes=self._sizes, **choice))
+        bound = self._sizes.rules.logits_bound
+        return [
+            (
+                self._upscale(logits, image.original_hw, return_logits=return_logits),
+                iou,
+                logits if bound is None else logits.clip(-bound, bound),
+            )
+            for image, (logits, iou) in zip(images, decoded, strict=True)
+        ]
+
     def _upscale(self, low_res_logits: Float32, original_hw: tuple[int, int], *, return_logits: bool) -> Array:
         frame = self._sizes.frame
         if return_logits:
             return upscale(low_res_logits, original_hw, frame)
         return upscale_masks(low_res_logits, original_hw, frame, threshold=self.bundle.manifest.mask_threshold)
-
-    def _decode(self, image: EncodedImage, prompts: Prompts, choice: MaskChoice) -> tuple[Float32, Float32]:
-        weights = choice.weights()
-        calls = (self._decode_group(image, group, weights) for group in prompts.split(self._prompts_per_call))
-        groups = [choice.choose(*outputs) for outputs in (calls if len(prompts) else [self._of_no_prompts(weights)])]
-        all_logits, all_iou = (np.concatenate(parts) for parts in zip(*groups, strict=True))
-        if not (np.isfinite(all_logits).all() and np.isfinite(all_iou).all()):
-            raise PromptError(
-                "the model answers NaN or infinity to these prompts; expected coordinates near the image, and a "
-                "mask_input like the low_res_logits of an earlier prediction"
-            )
-        return all_logits, all_iou
-
-    def _decode_group(self, image: EncodedImage, prompts: Prompts, weights: Float32) -> tuple[Float32, Float32]:
-        """`low_res_logits` (B,K,L,L) and `iou_predictions` (B,4)."""
-        outputs = self._decoder({**image.features, **prompts.feeds(weights), **self._hq_token})
-        return outputs["low_res_logits"], outputs["iou_predictions"]
-
-    def _of_no_prompts(self, weights: Float32) -> tuple[Float32, Float32]:
-        """What `_decode_group` would answer to none, which engines do not take."""
-        side = self._sizes.low_res_size
-        return np.zeros((0, len(weights), side, side), np.float32), np.zeros((0, NUM_SAM_TOKENS), np.float32)
 
 
 def _open_again(kind: type[Predictor], bundle: Bundle, options: Mapping[str, Any]) -> Predictor:

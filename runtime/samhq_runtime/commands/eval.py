@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 
 from ..errors import interrupted
@@ -14,7 +12,7 @@ from ..evaluation.reliability_chart import CHART_NAME
 from ..evaluation.report import REPORT_NAME, Report
 from ..evaluation.truth import PROMPTS
 from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point
-from .progress_bar import Bar, open_bar
+from .progress_bar import late_bar
 
 _DESCRIPTION = """Measure the masks of bundles against a dataset's ground truth: IoU and boundary IoU, by object size,
 and how well predicted IoU foretells the measured one. The first bundle is the one the others are compared with.
@@ -106,21 +104,9 @@ def _evaluate(options: argparse.Namespace) -> Report:
             limit=options.limit,
             output=options.output,
             worst=options.worst,
-            progress=_late_bar(stack),
+            progress=late_bar(stack, "evaluate"),
             notice=lambda text: print(text, file=sys.stderr),
         )
-
-
-def _late_bar(stack: ExitStack) -> Callable[[float, str], None]:
-    """A bar that appears with the first progress, so that what fails before is one line; closed by `stack`."""
-
-    @cache
-    def bar() -> Bar:
-        opened = open_bar("evaluate", sys.stderr)
-        stack.callback(opened.close)
-        return opened
-
-    return lambda fraction, phase: bar().show(fraction, phase)
 
 
 def _files(folder: Path) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import ConfigError
 from ..session.ort_providers import PROVIDERS
 from ..session.providers import AUTO, ENGINE_PROVIDERS, OPENVINO
 
@@ -39,6 +41,35 @@ def add_white_point(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -
         metavar="N",
         help="value of white in images of 16 bits: 4095 where a camera of 12 bits made them (default: 65535)",
     )
+
+
+def add_embeddings(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """For commands that encode images."""
+    parser.add_argument(
+        "--embeddings",
+        type=Path,
+        required=required,
+        metavar="FOLDER",
+        help="folder of encoded images: those that are there are not encoded again, others are added",
+    )
+    parser.add_argument(
+        "--embeddings-mb",
+        type=float,
+        metavar="N",
+        help="keep at most so many megabytes in it, those used last (default: no limit)",
+    )
+
+
+def max_bytes_of(options: argparse.Namespace) -> int | None:
+    """`--embeddings-mb` in bytes; ConfigError if it is not a number above 0, or without its folder."""
+    megabytes = options.embeddings_mb
+    if megabytes is None:
+        return None
+    if options.embeddings is None:
+        raise ConfigError("--embeddings-mb: for a folder of encoded images; give it with --embeddings")
+    if not 0 < megabytes < math.inf:
+        raise ConfigError(f"--embeddings-mb: got {megabytes}, expected a number of megabytes above 0")
+    return max(1, int(megabytes * 1_000_000))
 
 
 def add_verify_key(parser: argparse.ArgumentParser) -> None:

@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError
-from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point
+from .options import (
+    PROVIDERS_HELP,
+    add_embeddings,
+    add_max_image_mp,
+    add_verify_key,
+    add_white_point,
+    max_bytes_of,
+)
 from .predict_folder import add_fleet_options, for_a_folder, predict_folder
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..embeddings import EncodedImage
     from ..predictor import Predictor
 
     Mask = NDArray[np.bool_]
@@ -54,6 +62,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
     add_max_image_mp(predict)
     add_white_point(predict)
+    add_embeddings(predict)
     add_fleet_options(predict)
 
 
@@ -87,13 +96,25 @@ def _predict(options: argparse.Namespace) -> None:
         allow_megapixels(options.max_image_mp)
     if not options.point and not options.negative_point and options.box is None:
         raise PromptError("no prompt: give --box, --point, or both")
-    image = read_image(options.image, white_point=options.white_point)
+    max_bytes_of(options)
+    drawn_over = options.overlay or options.compare_sam
+    image = read_image(options.image, white_point=options.white_point) if drawn_over or not options.embeddings else None
     with _open(options) as predictor:
-        predictor.set_image(image)
+        predictor.set_encoded(_encoded(predictor, options, image))
         mask, iou = _best(predictor, options, hq_token_only=options.hq_token_only)
         sam_mask = _best(predictor, options, sam_tokens_only=True)[0] if options.compare_sam else None
     _write(options, image, mask, sam_mask)
     print(f"{options.output}: {mask.mean():.1%} of the image, predicted IoU {iou:.3f}")
+
+
+def _encoded(predictor: Predictor, options: argparse.Namespace, image: NDArray[np.uint8] | None) -> EncodedImage:
+    """`image` encoded; if there is none, the one in --embeddings."""
+    if image is not None and options.embeddings is None:
+        return predictor.encode(image)
+    from ..embeddings import EmbeddingFolder
+
+    folder = EmbeddingFolder(predictor, options.embeddings, max_bytes=max_bytes_of(options))
+    return folder.encode(options.image, white_point=options.white_point)
 
 
 def _open(options: argparse.Namespace) -> Predictor:
@@ -123,7 +144,8 @@ def _best(predictor: Predictor, options: argparse.Namespace, **tokens: Any) -> t
     return masks[best], float(iou_predictions[best])
 
 
-def _write(options: argparse.Namespace, image: NDArray[np.uint8], mask: Mask, sam_mask: Mask | None) -> None:
+def _write(options: argparse.Namespace, image: NDArray[np.uint8] | None, mask: Mask, sam_mask: Mask | None) -> None:
+    """The mask, and what is asked for beside it, for which `image` is needed."""
     import numpy as np
 
     from ..frames.image_files import write_png
@@ -131,8 +153,8 @@ def _write(options: argparse.Namespace, image: NDArray[np.uint8], mask: Mask, sa
 
     boxes = None if options.box is None else np.array([options.box])
     write_png(options.output, mask.astype(np.uint8) * 255)
-    if options.overlay:
+    if options.overlay and image is not None:
         write_png(options.overlay, draw_overlay(image, mask[None], boxes))
-    if sam_mask is not None:
+    if sam_mask is not None and image is not None:
         masks = {"SAM": sam_mask[None], "SAM-HQ": mask[None]}
         write_png(options.compare_sam, draw_comparison(image, masks, boxes))

@@ -13,6 +13,7 @@ from ..flags import flag_of
 from ..fleet.jobs import ImageJob, read_jobs
 from ..installing import install_command, unavailable
 from ..tables import printable
+from .options import max_bytes_of
 
 if TYPE_CHECKING:
     from ..fleet.segmenter import FleetOptions
@@ -66,6 +67,8 @@ def predict_folder(options: argparse.Namespace) -> None:
         hq_token=options.hq_token and options.hq_token.resolve(),
         max_image_mp=options.max_image_mp,
         white_point=options.white_point,
+        embeddings=options.embeddings and options.embeddings.resolve(),
+        max_embeddings_bytes=max_bytes_of(options),
     )
     require_settings(fleet.output, _settings(fleet.bundle, options))
     sweep(fleet.output)

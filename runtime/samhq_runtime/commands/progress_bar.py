@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
 from typing import Protocol, TextIO
 
 _REDRAW_SECONDS = 0.1
@@ -26,6 +29,18 @@ def open_bar(label: str, stream: TextIO | None = None) -> Bar:
         except ModuleNotFoundError:
             pass
     return _PlainBar(label, stream)
+
+
+def late_bar(stack: ExitStack, label: str) -> Callable[[float, str], None]:
+    """A bar that appears with the first progress, so that what fails before is one line; closed by `stack`."""
+
+    @cache
+    def bar() -> Bar:
+        opened = open_bar(label, sys.stderr)
+        stack.callback(opened.close)
+        return opened
+
+    return lambda fraction, phase: bar().show(fraction, phase)
 
 
 class _TqdmBar:

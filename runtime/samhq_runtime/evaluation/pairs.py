@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from ..errors import DatasetError
 from ..frames.image_files import WHITE
+from ..frames.image_sources import IMAGE_SUFFIXES
 from .dataset import Sample, Skip, Unusable, fingerprint_of, read_sample_image, require_same_size
 from .metrics import Mask
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-_ANY_MASK = (*_SUFFIXES, ".gif")  # for those who name them
+_ANY_MASK = (*IMAGE_SUFFIXES, ".gif")  # for those who name them
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 _OTHER_NAMES = "--mask-suffix _mask.gif reads masks named x_mask.gif for x.jpg"
 _FOLDERS = (("im", "gt"), ("images", "masks"))
@@ -62,7 +62,7 @@ def open_pairs(
     image_folder, mask_folder, layout = _folders(path, masks)
     same = image_folder == mask_folder
     end, mask_types = _mask_names(suffix)
-    image_types = (".jpg", ".jpeg") if same and not end else _SUFFIXES
+    image_types = (".jpg", ".jpeg") if same and not end else IMAGE_SUFFIXES
     images = _files(image_folder, image_types)
     if same and end:
         images = [image for image in images if not image.stem.endswith(end)]
@@ -81,7 +81,7 @@ def open_pairs(
             f"{path}: no image of {image_folder} has the name of a mask of {mask_folder}; {_OTHER_NAMES}"
         )
     unpaired = [Skip(mask.name, mask.name, "no image for the mask", str(mask)) for mask in stems.values()]
-    unsupported = _unsupported(image_folder, (*image_types, *mask_types) if same else _SUFFIXES)
+    unsupported = _unsupported(image_folder, (*image_types, *mask_types) if same else IMAGE_SUFFIXES)
     if not same:
         unsupported += _unsupported(mask_folder, mask_types)
     return PairDataset(path, layout, named, paired, [*unpaired, *unsupported], white_point=white_point)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..embeddings import EmbeddingFolder
 from ..errors import SamHqError
 from ..frames.image_files import WHITE, allow_megapixels, read_image
 from ..frames.image_names import image_file
@@ -24,6 +25,7 @@ class FleetOptions:
         providers, threads, hq_token: as `Predictor` takes them.
         white_point: as `read_image` takes it.
         max_image_mp: as `allow_megapixels` takes it; None leaves Pillow's own limit.
+        embeddings: folder of encoded images, see `EmbeddingFolder`, with its limit `max_embeddings_bytes`; or None.
     """
 
     bundle: Path
@@ -36,6 +38,8 @@ class FleetOptions:
     hq_token: Path | None = None
     max_image_mp: float | None = None
     white_point: int = WHITE
+    embeddings: Path | None = None
+    max_embeddings_bytes: int | None = None
 
 
 class Segmenter:
@@ -48,6 +52,9 @@ class Segmenter:
         self._predictor = Predictor(
             options.bundle, providers=options.providers, threads=options.threads, hq_token=options.hq_token
         )
+        self._embeddings = options.embeddings and EmbeddingFolder(
+            self._predictor, options.embeddings, max_bytes=options.max_embeddings_bytes
+        )
 
     def run(self, job: ImageJob) -> str:
         try:
@@ -58,11 +65,16 @@ class Segmenter:
     def _run(self, job: ImageJob) -> str:
         options = self._options
         try:
-            self._predictor.set_image(
-                read_image(image_file(options.images, job.image), white_point=options.white_point)
-            )
+            image = image_file(options.images, job.image)
+            if self._embeddings:
+                encoded = self._embeddings.encode(image, white_point=options.white_point)
+            else:
+                encoded = self._predictor.encode(read_image(image, white_point=options.white_point))
             masks, iou_predictions, _ = self._predictor.predict_batch(
-                **job.arguments(), multimask_output=options.multimask_output, hq_token_only=options.hq_token_only
+                **job.arguments(),
+                multimask_output=options.multimask_output,
+                hq_token_only=options.hq_token_only,
+                image=encoded,
             )
         except Exception as e:  # whatever one image does, the others are still to be done
             message = str(e) if isinstance(e, SamHqError) else f"{type(e).__name__}: {e}"

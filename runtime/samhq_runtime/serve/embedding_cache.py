@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from ..predictor import EncodedImage
+from ..embeddings import EncodedImage
 
 
 class EmbeddingCache:

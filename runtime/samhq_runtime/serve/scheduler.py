@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
-from ..predictor import EncodedImage
+from ..embeddings import EncodedImage
 from .embedding_cache import EmbeddingCache
 from .errors import Reason, RequestError, stopping
 from .images import FittedImage

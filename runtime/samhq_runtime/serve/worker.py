@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..predictor import EncodedImage, Predictor
+from ..embeddings import EncodedImage
+from ..predictor import Predictor
 from .metrics import Metrics
 from .scheduler import Batch, Job, Scheduler
 from .signature import PromptSet, Segmentation, concatenate, join

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from samhq_runtime import Bundle, Predictor
+from samhq_runtime.decoding import Decoding
 from samhq_runtime.errors import BackendUnavailable, ContractError, DeviceError, ImageError, PromptError
 from samhq_runtime.serve.messages import MESSAGES
 from samhq_runtime.serve.off_loop import LITTLE, off_loop
@@ -103,13 +104,13 @@ def test_calls_that_are_no_request(server: Running, messages: list[bytes], compl
 def test_max_batch_is_what_one_decoder_call_takes(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, max_batch: int, calls: list[int]
 ) -> None:
-    decode, seen = Predictor._decode_group, []
+    decode, seen = Decoding._call, []
 
-    def spy(self: Predictor, image: Any, prompts: Any, *arguments: Any) -> Any:
-        seen.append(len(prompts))
-        return decode(self, image, prompts, *arguments)
+    def spy(self: Decoding, requests: Any, parts: Any, weights: Any) -> Any:
+        seen.append(sum(len(prompts) for _, prompts in parts))
+        return decode(self, requests, parts, weights)
 
-    monkeypatch.setattr(Predictor, "_decode_group", spy)
+    monkeypatch.setattr(Decoding, "_call", spy)
     with running(tiny_bundle, max_batch=max_batch) as server:
         grpc_call(server.grpc_port, "ModelInfer", grpc_request({"image": IMAGE, "box": BOX.repeat(7, 0)}))
     assert seen == calls

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samhq_runtime.predictor import EncodedImage
+from samhq_runtime import EncodedImage
 from samhq_runtime.serve.embedding_cache import EmbeddingCache
 from samhq_runtime.serve.errors import Reason, RequestError
 from samhq_runtime.serve.images import FittedImage
