@@ -50,14 +50,16 @@ MAY_IMPORT = {
     "runtime.decoding": "frames masks session embeddings",
     "runtime.batches": "frames session bundle embeddings",
     "runtime.predictor": "sam_predictor frames masks session bundle engine hq_token embeddings decoding batches",
-    "runtime": "bundle embeddings predictor",
+    "runtime.everything": "frames masks embeddings predictor",
+    "runtime": "bundle embeddings predictor everything",
     "runtime.evaluation": "runtime frames masks session bundle predictor",
     "runtime.bench": "manifest frames masks session auto bundle predictor",
     "runtime.doctor": "manifest nvidia session engine",
     "runtime.serve": "runtime frames masks bundle embeddings predictor",
     "runtime.triton": "manifest bundle predictor serve",
     "runtime.fleet": "frames masks session embeddings predictor serve",
-    "runtime.commands": "manifest frames masks nvidia session bundle engine debug embeddings predictor evaluation "
+    "runtime.commands": "manifest frames masks nvidia session bundle engine debug embeddings predictor everything "
+    "evaluation "
     "bench doctor serve triton fleet",
     "runtime.cli": "runtime commands",
     "runtime.__main__": "cli",

@@ -11,8 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from samhq_exporter.architecture import VARIANTS, Architecture
-from samhq_exporter.config import DEMO_CHECKPOINT
+from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.model import PlainSam
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import Bundle
@@ -25,6 +24,7 @@ from tests.support.parity import MASK_IOU, RELATIVE_ERROR, assert_close, randomi
 from tests.support.reference import (
     ALL_PROMPTS,
     exact_masks,
+    official_demo_sam,
     official_predictions,
     official_sam,
     photographs,
@@ -82,13 +82,6 @@ def assert_exact_masks(got: tuple[Any, ...], expected: tuple[Any, ...], case: st
     assert iou(masks, exact) >= MASK_IOU or differing <= 1, (case, differing)
 
 
-def official_predictor(arch: Architecture, state: dict[str, torch.Tensor]) -> Any:
-    package = import_official()
-    sam = official_sam(package, arch)
-    sam.load_state_dict(state, strict=True)
-    return package.SamPredictor(sam)
-
-
 def test_demo_sizes_with_random_weights(tmp_path: Path) -> None:
     sam = official_sam(import_official(), VARIANTS["demo"])
     randomise(sam, seed=1)
@@ -98,25 +91,14 @@ def test_demo_sizes_with_random_weights(tmp_path: Path) -> None:
         assert_same(predictor, import_official().SamPredictor(sam), photographs())
 
 
-def official_demo_predictor() -> Any:
-    """The official package knows no token fusion, but the fused token in the HQ token's place is the same model."""
-    from safetensors.torch import load_file
-
-    state = {name: tensor.float() for name, tensor in load_file(DEMO_CHECKPOINT).items()}
-    state["mask_decoder.hf_token.weight"] = (
-        state["mask_decoder.hf_token.weight"] * state["mask_decoder.mask_tokens.weight"][:1]
-    )
-    return official_predictor(VARIANTS["demo"], state)
-
-
 def test_trained_demo_model(demo_bundle: Bundle) -> None:
     with Predictor(demo_bundle) as predictor:
-        assert_same(predictor, official_demo_predictor(), photographs())
+        assert_same(predictor, import_official().SamPredictor(official_demo_sam()), photographs())
 
 
 def test_fp16_keeps_the_masks_of_every_prompt(demo_bundle_fp16: Bundle) -> None:
     """Of the trained weights, against the official model in float32."""
-    reference, ious = official_demo_predictor(), {}
+    reference, ious = import_official().SamPredictor(official_demo_sam()), {}
     with Predictor(demo_bundle_fp16) as predictor:
         low_res = predictor.bundle.manifest.sizes.low_res_size
         for name, image in photographs().items():

@@ -18,7 +18,7 @@ from .decoding import Decoding
 from .embeddings import EncodedImage, load_embedding, save_embedding
 from .errors import ImageError, PromptError
 from .frames.geometry import fit_image, normalise, require_image
-from .frames.prompts import encode_prompts
+from .frames.prompts import Prompts, encode_prompts
 from .hq_token import read_hq_token, require_hq_token
 from .masks.choice import MaskChoice, require_hq
 from .masks.upscale import upscale, upscale_masks
@@ -212,6 +212,12 @@ class Predictor(SamPredictorApi, BatchApi, Closing):
             hq_token_only=hq_token_only,
             sam_tokens_only=sam_tokens_only,
         )
+        return answer
+
+    def decode(self, image: EncodedImage, prompts: Prompts, choice: MaskChoice) -> tuple[Float32, Float32]:
+        """What `predict_batch` upscales: low_res_logits (B,M,L,L), of SAM 2 not clamped, and iou_predictions (B,M)."""
+        self.bundle.require_unchanged()
+        (answer,) = self._decoding([(image, prompts)], choice)
         return answer
 
     def close(self) -> None:

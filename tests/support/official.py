@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -35,3 +36,26 @@ def import_official(name: str = "segment_anything_hq") -> ModuleType:
     if required:
         return importlib.import_module(name)
     return pytest.importorskip(name, reason="the official reference is not installed")
+
+
+def official_generator(name: str = "segment_anything_hq") -> Any:
+    """The official `SamAutomaticMaskGenerator`, also beside a torchvision without compiled operators."""
+    import_official(name)
+    module = importlib.import_module(f"{name}.automatic_mask_generator")
+    if not importlib.import_module("torchvision.extension")._has_ops():
+        module.batched_nms = torchvision_nms
+    return module.SamAutomaticMaskGenerator
+
+
+def torchvision_nms(
+    boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, iou_threshold: float
+) -> torch.Tensor:
+    """`torchvision.ops.boxes.batched_nms` of a single category, on torchvision's own box IoU."""
+    overlap = importlib.import_module("torchvision.ops.boxes").box_iou(boxes, boxes).double() > iou_threshold
+    left = torch.ones(len(boxes), dtype=torch.bool)
+    kept = []
+    for index in scores.sort(descending=True, stable=True).indices.tolist():
+        if left[index]:
+            kept.append(index)
+            left &= ~overlap[index]
+    return torch.tensor(kept, dtype=torch.int64)

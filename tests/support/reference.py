@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from samhq_exporter.architecture import Architecture
+from samhq_exporter.architecture import VARIANTS, Architecture
+from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_runtime.frames.geometry import fit_longest_side
 
 from .official import import_official
@@ -55,6 +56,19 @@ def official_sam(package: ModuleType, arch: Architecture) -> nn.Module:
     )
     sam = modeling.Sam(image_encoder=image_encoder, prompt_encoder=prompt_encoder, mask_decoder=mask_decoder)
     return sam.eval().requires_grad_(False)
+
+
+def official_demo_sam() -> nn.Module:
+    """The official package knows no token fusion, but the fused token in the HQ token's place is the same model."""
+    from safetensors.torch import load_file
+
+    state = {name: tensor.float() for name, tensor in load_file(DEMO_CHECKPOINT).items()}
+    state["mask_decoder.hf_token.weight"] = (
+        state["mask_decoder.hf_token.weight"] * state["mask_decoder.mask_tokens.weight"][:1]
+    )
+    sam = official_sam(import_official(), VARIANTS["demo"])
+    sam.load_state_dict(state, strict=True)
+    return sam
 
 
 def tiny_vit_of(image_size: int) -> nn.Module:

@@ -22,6 +22,27 @@ PROVIDERS_HELP = (
 _NEGATIVE = re.compile(r"-[.\d]")
 
 
+def add_providers(parser: argparse.ArgumentParser) -> None:
+    """For commands that open one `Predictor`."""
+    parser.add_argument("--providers", default="cpu", help=f"{PROVIDERS_HELP} (default: cpu)")
+    parser.add_argument(
+        "--provider-option",
+        type=_provider_option,
+        action="append",
+        default=[],
+        metavar="PROVIDER.OPTION=VALUE",
+        help="such as cuda.device_id=1 or engine.cuda_graph=0; repeatable",
+    )
+
+
+def provider_options(options: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """Every `--provider-option`, as `Predictor` takes them."""
+    given: dict[str, dict[str, str]] = {}
+    for provider, option, value in options.provider_option:
+        given.setdefault(provider, {})[option] = value
+    return given
+
+
 def add_max_image_mp(parser: argparse.ArgumentParser) -> None:
     """For commands that read image files of the user's own."""
     parser.add_argument(
@@ -98,3 +119,10 @@ def with_negative_values(arguments: Sequence[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
+
+
+def _provider_option(text: str) -> tuple[str, str, str]:
+    provider, _, option = text.partition("=")[0].partition(".")
+    if not provider or not option or "=" not in text:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected PROVIDER.OPTION=VALUE such as cuda.device_id=1")
+    return provider, option, text.partition("=")[2]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PromptError
 from .options import (
-    PROVIDERS_HELP,
     add_embeddings,
     add_max_image_mp,
+    add_providers,
     add_verify_key,
     add_white_point,
     max_bytes_of,
+    provider_options,
 )
 from .predict_folder import add_fleet_options, for_a_folder, predict_folder
 
@@ -50,16 +51,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     predict.add_argument("--hq-token-only", action="store_true", help="the HQ mask alone, without SAM's")
     predict.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
-    predict.add_argument("--providers", default="cpu", help=f"{PROVIDERS_HELP} (default: cpu)")
-    predict.add_argument(
-        "--provider-option",
-        type=_provider_option,
-        action="append",
-        default=[],
-        metavar="PROVIDER.OPTION=VALUE",
-        help="such as cuda.device_id=1 or engine.cuda_graph=0; repeatable",
-    )
-
+    add_providers(predict)
     add_max_image_mp(predict)
     add_white_point(predict)
     add_embeddings(predict)
@@ -77,13 +69,6 @@ def _numbers(count: int):  # type: ignore[no-untyped-def]
         return values
 
     return parse
-
-
-def _provider_option(text: str) -> tuple[str, str, str]:
-    provider, _, option = text.partition("=")[0].partition(".")
-    if not provider or not option or "=" not in text:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected PROVIDER.OPTION=VALUE such as cuda.device_id=1")
-    return provider, option, text.partition("=")[2]
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -122,13 +107,12 @@ def _open(options: argparse.Namespace) -> Predictor:
     from ..masks.choice import require_hq
     from ..predictor import Predictor
 
-    provider_options: dict[str, dict[str, str]] = {}
-    for provider, option, value in options.provider_option:
-        provider_options.setdefault(provider, {})[option] = value
     bundle = load_bundle(options.bundle)
     if options.compare_sam:
         require_hq("--compare-sam", token_masks=bundle.manifest.sizes.token_masks)
-    return Predictor(bundle, providers=options.providers, provider_options=provider_options, hq_token=options.hq_token)
+    return Predictor(
+        bundle, providers=options.providers, provider_options=provider_options(options), hq_token=options.hq_token
+    )
 
 
 def _best(predictor: Predictor, options: argparse.Namespace, **tokens: Any) -> tuple[Mask, float]:

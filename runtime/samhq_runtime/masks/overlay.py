@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ _TRUTH_COLOUR = (0, 0, 0)
 
 
 def draw_overlay(
-    image: NDArray[np.uint8], masks: NDArray[np.bool_], boxes: NDArray[Any] | None = None
+    image: NDArray[np.uint8], masks: Iterable[NDArray[np.bool_]], boxes: NDArray[Any] | None = None
 ) -> NDArray[np.uint8]:
-    """`image` (H,W,3) tinted by each of `masks` (B,H,W), with white mask edges and the outlines of `boxes` (B,4)."""
+    """`image` (H,W,3) tinted by each of `masks` (H,W), with white mask edges and the outlines of `boxes` (B,4)."""
     picture = image.astype(np.float32)
     for index, mask in enumerate(masks):
         colour = np.array(colorsys.hsv_to_rgb(index * _GOLDEN_RATIO % 1, 0.85, 1.0), dtype=np.float32) * 255

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..contract import Array
 
 
 def encode_rle(mask: Array) -> bytes:
     """(H,W) bool -> JSON `{"size": [H, W], "counts": "..."}`, runs in column order, the first of them background."""
-    return json.dumps({"size": list(mask.shape), "counts": _text(_runs(mask))}).encode()
+    return json.dumps({"size": list(mask.shape), "counts": encode_counts(_runs(mask))}).encode()
+
+
+def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """`{"size": [H, W], "counts": ...}`, counts as text or as a list of numbers -> (H,W) bool.
+
+    Raises:
+        ValueError: no such encoding, or runs that do not fill the mask.
+    """
+    height, width = rle["size"]
+    counts = rle["counts"]
+    runs = decode_runs(counts) if isinstance(counts, str) else counts
+    if runs is None or min(runs, default=0) < 0 or sum(runs) != height * width:
+        raise ValueError(f"counts of a mask of {height} x {width}: not a run-length encoding of it")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
 def decode_runs(counts: str) -> list[int] | None:
@@ -33,15 +50,7 @@ def decode_runs(counts: str) -> list[int] | None:
     return None if shift else runs
 
 
-def _runs(mask: Array) -> Array:
-    """Lengths of alternating runs of 0 and 1 down the columns; the first may be 0."""
-    flat = np.ascontiguousarray(mask.T).ravel()
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts = np.concatenate([[0], changes] if not flat[0] else [[0, 0], changes])
-    return np.diff(starts, append=flat.size)
-
-
-def _text(runs: Array) -> str:
+def encode_counts(runs: Array) -> str:
     """COCO's text: from the fourth on, the difference to the run two before; then 5 bits a character, lowest first."""
     values = runs.astype(np.int64)
     values[3:] -= runs[1:-2]
@@ -54,3 +63,11 @@ def _text(runs: Array) -> str:
         used.append(unfinished)
         unfinished = unfinished & more
     return (np.stack(digits, 1)[np.stack(used, 1)] + 48).astype(np.uint8).tobytes().decode("ascii")
+
+
+def _runs(mask: Array) -> Array:
+    """Lengths of alternating runs of 0 and 1 down the columns; the first may be 0."""
+    flat = np.ascontiguousarray(mask.T).ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts = np.concatenate([[0], changes] if not flat[0] else [[0, 0], changes])
+    return np.diff(starts, append=flat.size)

@@ -24,16 +24,16 @@ _BLOCKS = 4096  # of an axis at most; only sides beyond 262,144 pixels have larg
 
 
 @dataclass(frozen=True)
-class _Band:
+class Band:
     """`weights` (targets, sources): how some outputs of an axis are made of the few inputs they depend on."""
 
     targets: slice
     sources: slice
     weights: Float64
 
-    def counted_from(self, start: int) -> _Band:
+    def counted_from(self, start: int) -> Band:
         """The same for inputs of which the first `start` are left out."""
-        return _Band(self.targets, slice(self.sources.start - start, self.sources.stop - start), self.weights)
+        return Band(self.targets, slice(self.sources.start - start, self.sources.stop - start), self.weights)
 
 
 def upscale(low_res_logits: Float32, original_hw: tuple[int, int], frame: ModelFrame) -> Float32:
@@ -55,12 +55,8 @@ def upscale_masks(
 def _upscale(low_res_logits: Float32, frame: ModelFrame, out: Array, write: Callable[[Array, Float64], object]) -> None:
     height, width = out.shape[-2:]
     side = low_res_logits.shape[-1]
-    middle = ModelFrame(side, squashed=True) if frame.squashed else frame  # the first step then changes nothing
-    crop = fit_size((height, width), middle)
-    rows = _bands(side, middle.side, crop[0], height)
-    columns = _bands(side, middle.side, crop[1], width)
-    used = slice(columns[0].sources.start, columns[-1].sources.stop)  # narrow pictures leave most columns out
-    columns = tuple(column.counted_from(used.start) for column in columns)
+    rows, columns = bands(side, (height, width), frame)
+    used, columns = trimmed(columns)
     for logits, mask in zip(low_res_logits.reshape(-1, side, side), out.reshape(-1, height, width), strict=True):
         for row in rows:
             tall = row.weights @ logits[row.sources, used]
@@ -68,8 +64,21 @@ def _upscale(low_res_logits: Float32, frame: ModelFrame, out: Array, write: Call
                 write(mask[row.targets, column.targets], tall[:, column.sources] @ column.weights.T)
 
 
+def bands(side: int, original_hw: tuple[int, int], frame: ModelFrame) -> tuple[tuple[Band, ...], tuple[Band, ...]]:
+    """How the rows, and how the columns, of a mask of `original_hw` are made of `side` low-resolution ones."""
+    middle = ModelFrame(side, squashed=True) if frame.squashed else frame  # the first step then changes nothing
+    crop = fit_size(original_hw, middle)
+    return _bands(side, middle.side, crop[0], original_hw[0]), _bands(side, middle.side, crop[1], original_hw[1])
+
+
+def trimmed(of_axis: tuple[Band, ...]) -> tuple[slice, tuple[Band, ...]]:
+    """The sources that are used at all, and the bands counted from there: narrow pictures leave most out."""
+    used = slice(of_axis[0].sources.start, of_axis[-1].sources.stop)
+    return used, tuple(band.counted_from(used.start) for band in of_axis)
+
+
 @lru_cache(maxsize=16)
-def _bands(low_res: int, image_size: int, crop: int, size: int) -> tuple[_Band, ...]:
+def _bands(low_res: int, image_size: int, crop: int, size: int) -> tuple[Band, ...]:
     """The (size, low_res) matrix low_res -> image_size, cropped to `crop`, -> size, in blocks of its rows.
 
     The whole matrix is never there: a picture may be millions of pixels long, and a block needs a few columns.
@@ -81,7 +90,7 @@ def _bands(low_res: int, image_size: int, crop: int, size: int) -> tuple[_Band, 
     )
 
 
-def _band(low_res: int, image_size: int, crop: int, size: int, targets: slice) -> _Band:
+def _band(low_res: int, image_size: int, crop: int, size: int, targets: slice) -> Band:
     to_size = _neighbours(np.arange(targets.start, targets.stop), crop, size)
     frame = slice(int(to_size.left[0]), int(to_size.right[-1]) + 1)  # of the model frame: both ends only grow
     to_frame = _neighbours(np.arange(frame.start, frame.stop), low_res, image_size)
@@ -89,7 +98,7 @@ def _band(low_res: int, image_size: int, crop: int, size: int, targets: slice) -
     rows = to_size.shifted(frame.start).mix(to_frame.shifted(first).mix(np.eye(last + 1 - first)))
     used = np.flatnonzero(rows.any(axis=0))
     start, stop = int(used[0]), int(used[-1]) + 1
-    return _Band(targets, slice(first + start, first + stop), rows[:, start:stop].copy())
+    return Band(targets, slice(first + start, first + stop), rows[:, start:stop].copy())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,221 @@
+"""`samhq everything`: images -> a folder with a COCO file of all masks of each."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..callbacks import Show
+from ..contract import Array
+from ..errors import ConfigError, ImageError, SamHqError, interrupted
+from ..everything.found import COCO_RLE, UNCOMPRESSED_RLE
+from ..everything.generator import MaskGenerator
+from ..everything.output import is_done, write_failure, write_masks, write_overlay
+from ..files import sha256_of, sweep
+from ..flags import flag_of
+from ..fleet.jobs import RESERVED
+from ..fleet.output import require_settings
+from ..frames.image_files import allow_megapixels, read_image
+from ..frames.image_sources import image_files
+from ..manifest import MANIFEST_NAME
+from ..masks.choice import MaskChoice
+from ..predictor import Predictor
+from ..tables import printable
+from .options import add_max_image_mp, add_providers, add_verify_key, add_white_point, provider_options
+from .progress_bar import late_bar
+
+_DESCRIPTION = """Segment everything in images: a grid of points is put on each, and masks that are good, stable and no
+duplicates are kept, as SAM's automatic mask generator does it. Each image gets a COCO file. Images that are done are
+left alone, so an interrupted run goes on when the same command is given again."""
+_DEFAULTS = {field.name: field.default for field in fields(MaskGenerator)}
+_HELP = {
+    "points_per_side": "points along each side of the image",
+    "points_per_batch": "points decoded at once",
+    "pred_iou_thresh": "keep masks whose predicted IoU is above it",
+    "stability_score_thresh": "keep masks whose stability score is at least this",
+    "stability_score_offset": "how far the threshold is moved for the stability score",
+    "box_nms_thresh": "box IoU above which a mask is a duplicate of a better one",
+    "crop_n_layers": "segment crops of the image too: 2 x 2 in the first layer, 4 x 4 in the second...",
+    "crop_nms_thresh": "as --box-nms-thresh, between crops",
+    "crop_overlap_ratio": "how much crops overlap, of the image's shorter side",
+    "crop_n_points_downscale_factor": "in layer n the points of a side are divided by this to the n",
+    "min_mask_region_area": "remove islands and holes of fewer pixels",
+}
+_NO_MATTER = ("points_per_batch",)  # for the masks
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand."""
+    command = commands.add_parser("everything", help="segment everything in images", description=_DESCRIPTION)
+    command.set_defaults(run=_everything)
+    command.add_argument("bundle", type=Path)
+    add_verify_key(command)
+    command.add_argument("images", type=Path, nargs="+", help="folders, image files, patterns, lists (.txt)")
+    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a COCO file of each image")
+    command.add_argument("--overlay", type=Path, metavar="FOLDER", help="also write the masks drawn over each image")
+    _add_generator_options(command)
+    command.add_argument(
+        "--no-multimask", action="store_true", help="SAM's single mask of each point, not the best of three candidates"
+    )
+    command.add_argument("--hq-token-only", action="store_true", help="the HQ mask alone, without SAM's")
+    command.add_argument("--sam-tokens-only", action="store_true", help="SAM's mask alone, without the HQ mask")
+    command.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
+    add_providers(command)
+    add_max_image_mp(command)
+    add_white_point(command)
+
+
+def _add_generator_options(command: argparse.ArgumentParser) -> None:
+    """Those of `MaskGenerator`, by its names and with its defaults."""
+    group = command.add_argument_group("masks")
+    for name, text in _HELP.items():
+        default: Any = _DEFAULTS[name]
+        metavar = "N" if isinstance(default, int) else "X"
+        group.add_argument(flag_of(name), type=type(default), metavar=metavar, help=f"{text} (default: {default:.4g})")
+    group.add_argument(
+        "--point-grids",
+        type=Path,
+        nargs="+",
+        metavar="NPY",
+        help="points instead of a regular grid, (N, 2) x, y from 0 to 1: of the image, then of each layer of crops",
+    )
+    group.add_argument(
+        "--output-mode",
+        choices=(COCO_RLE, UNCOMPRESSED_RLE),
+        default=COCO_RLE,
+        help=f"run lengths as COCO's text, or as numbers (default: {COCO_RLE})",
+    )
+
+
+def _everything(options: argparse.Namespace) -> None:
+    if options.max_image_mp is not None:
+        allow_megapixels(options.max_image_mp)
+    images, asked = _images(options.images), _generator_options(options)
+    with Predictor(
+        options.bundle,
+        providers=options.providers,
+        provider_options=provider_options(options),
+        hq_token=options.hq_token,
+    ) as predictor:
+        generator = MaskGenerator(predictor, **asked)
+        MaskChoice(sizes=predictor.bundle.manifest.sizes, **_choice(options))  # refuse what no image can have
+        require_settings(options.output, _settings(options, asked))
+        sweep(options.output)
+        todo = {name: path for name, path in images.items() if not _is_done(options, name)}
+        masks, failed = _segment_all(generator, todo, options)
+    print(
+        f"{options.output}: {masks} masks in {len(todo) - failed} images, {len(images) - len(todo)} were done already"
+    )
+    if failed:
+        raise ImageError(f"{failed} of {len(todo)} images could not be segmented; they are named above")
+
+
+def _segment_all(generator: MaskGenerator, todo: dict[str, Path], options: argparse.Namespace) -> tuple[int, int]:
+    """How many masks were found, and how many images failed; each of these is named on stderr."""
+    masks, errors = 0, []
+    kept = f"the images that were finished are kept in {options.output}, the same command goes on"
+    with interrupted(kept):
+        with ExitStack() as stack:
+            show = late_bar(stack, "everything")
+            for index, (name, path) in enumerate(todo.items()):
+                progress = _part(show, index, len(todo), name)
+                try:
+                    masks += _segment(generator, name, path, options, progress)
+                except Exception as e:  # whatever one image does, the others are still to be done
+                    errors.append(f"{name}: {_reason(e)}")
+                    with suppress(OSError):
+                        write_failure(_file(options, name), name, _reason(e))
+        for error in errors:
+            print(printable(error), file=sys.stderr)
+    return masks, len(errors)
+
+
+def _segment(generator: MaskGenerator, name: str, path: Path, options: argparse.Namespace, progress: Show) -> int:
+    """Write what is asked for of one image; how many masks it has."""
+    image = read_image(path, white_point=options.white_point)
+    records = generator.generate(image, **_choice(options), progress=progress)
+    if options.overlay:
+        write_overlay(_overlay(options, name), image, records)
+    write_masks(_file(options, name), name, (image.shape[0], image.shape[1]), records)
+    return len(records)
+
+
+def _images(sources: list[Path]) -> dict[str, Path]:
+    """Files by the name of their results: the path below a folder that was given, or the file's own name."""
+    images: dict[str, Path] = {}
+    for source in sources:
+        for path in image_files([source]):
+            name = path.relative_to(source).as_posix() if source.is_dir() else path.name
+            if name in RESERVED:
+                raise ConfigError(f"{path}: its results would take the place of settings.json; rename it")
+            if images.setdefault(name, path) != path:
+                raise ConfigError(
+                    f"{path} and {images[name]}: results of both would be {name}.json; give the folder that has both"
+                )
+    return images
+
+
+def _generator_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `MaskGenerator` takes; its defaults are left to it."""
+    given = {name: getattr(options, name) for name in (*_HELP, "output_mode") if getattr(options, name) is not None}
+    if options.point_grids:
+        given["point_grids"] = [_read_grid(path) for path in options.point_grids]
+        given.setdefault("points_per_side", None)
+    return given
+
+
+def _read_grid(path: Path) -> Array:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as e:
+        raise ConfigError(f"--point-grids {path}: cannot be read ({e}); expected what numpy.save writes") from e
+
+
+def _choice(options: argparse.Namespace) -> dict[str, bool]:
+    return {
+        "multimask_output": not options.no_multimask,
+        "hq_token_only": options.hq_token_only,
+        "sam_tokens_only": options.sam_tokens_only,
+    }
+
+
+def _settings(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, object]:
+    """What decides the masks, beside the images."""
+    told = {name: asked.get(name, _DEFAULTS[name]) for name in _DEFAULTS if name not in ("predictor", *_NO_MATTER)}
+    return {
+        **told,
+        **_choice(options),
+        "point_grids": [grid.tolist() for grid in asked.get("point_grids", [])],
+        "bundle": sha256_of(options.bundle / MANIFEST_NAME),
+        "hq_token": sha256_of(options.hq_token) if options.hq_token else None,
+        "white_point": options.white_point,
+    }
+
+
+def _file(options: argparse.Namespace, name: str) -> Path:
+    return Path(options.output / f"{name}.json")
+
+
+def _overlay(options: argparse.Namespace, name: str) -> Path:
+    return Path(options.overlay / f"{name}.png")
+
+
+def _is_done(options: argparse.Namespace, name: str) -> bool:
+    return is_done(_file(options, name)) and (not options.overlay or _overlay(options, name).is_file())
+
+
+def _part(show: Show, index: int, count: int, name: str) -> Show:
+    """The progress of one image as part of the whole."""
+    return lambda fraction, phase: show((index + fraction) / count, f"{name}, {phase}")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, SamHqError):
+        return str(error)
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
