@@ -122,7 +122,7 @@ class EmbeddingFolder:
         try:
             encoded = load_embedding(path, self._predictor.bundle)
         except EmbeddingError as e:
-            if path.exists():
+            if not isinstance(e.__cause__, FileNotFoundError):  # another process may drop it, and write it again
                 _log.warning("%s", e)
             return None
         with suppress(OSError):  # read-only, or another process dropped it: it was read
