@@ -41,6 +41,7 @@ SERVE = (
     "metrics",
     "runner",
     "service",
+    "tls",
     "worker",
 )
 BACKENDS |= {f"samhq_runtime.serve.{name}" for name in SERVE}

@@ -24,6 +24,7 @@ from samhq_runtime.serve.messages import MESSAGES
 from samhq_runtime.serve.options import ServeOptions
 from samhq_runtime.serve.service import Service
 from samhq_runtime.serve.tensors import Tensor, bytes_array, raw_of, tensor_from_raw, tensor_from_values
+from samhq_runtime.serve.tls import Certificate, certificate_of
 
 INFER = "/v2/models/samhq/infer"
 BOX = np.array([[5.0, 6, 40, 50]], np.float32)
@@ -48,18 +49,20 @@ class Running:
     service: Service
     http_port: int
     grpc_port: int
+    certificate: Certificate | None = None
 
 
 @contextmanager
 def running(bundle: Bundle, **options: Any) -> Iterator[Running]:
     """Both servers on free ports, drained at the end."""
     service = Service(bundle, ServeOptions(http_port=0, grpc_port=0, threads=1, **options))
+    certificate = certificate_of(service.options)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def start() -> tuple[HttpServer, GrpcServer, asyncio.Task[None]]:
-        http_server, grpc_server = HttpServer(service), GrpcServer(service)
+        http_server, grpc_server = HttpServer(service, certificate), GrpcServer(service, certificate)
         await grpc_server.start()
         return http_server, grpc_server, asyncio.create_task(http_server.run_until_stopped())
 
@@ -70,7 +73,7 @@ def running(bundle: Bundle, **options: Any) -> Iterator[Running]:
         await asyncio.gather(serving, grpc_server.stop())
 
     try:
-        yield Running(service, http_server.port, grpc_server.port)
+        yield Running(service, http_server.port, grpc_server.port, certificate)
     finally:
         asyncio.run_coroutine_threadsafe(stop(), loop).result()
         service.close()

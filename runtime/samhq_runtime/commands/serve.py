@@ -10,10 +10,10 @@ from pathlib import Path
 from ..errors import BackendUnavailable
 from ..flags import flag_of
 from ..serve.options import LOG_FORMATS, LOG_LEVELS, ServeOptions
-from .options import PROVIDERS_HELP, add_verify_key
+from .options import add_providers, add_verify_key, provider_options
 
 _HELP = {
-    "host": "address to listen on; clients are not authenticated, so think before you open it to others",
+    "host": "address to listen on; clients are asked for nothing without --token-file: think before you open it",
     "http_port": "0 takes a free one",
     "grpc_port": "0 takes a free one",
     "model_name": "the name clients ask for",
@@ -44,6 +44,11 @@ _HELP = {
 }
 _CHOICES = {"log_format": LOG_FORMATS, "log_level": LOG_LEVELS}
 
+_FILES = {
+    "token_file": "bearer tokens, one a line, # for comments: all requests but those for health must have one",
+    "tls_cert": "certificate chain in PEM: TLS on both ports",
+    "tls_key": "its key in PEM, without passphrase",
+}
 _REPEATED = {
     "allow_host": "name that HTTP clients may call this server by, besides IP addresses and localhost; repeatable",
     "allow_origin": "web page that may call it from a browser, such as https://example.org, or * for all; repeatable",
@@ -62,11 +67,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     serve.add_argument("bundle", type=Path)
     add_verify_key(serve)
     serve.add_argument("--protocol", choices=("v2",), default="v2", help="the Open Inference Protocol (default: v2)")
-    serve.add_argument("--providers", default="cpu", help=f"{PROVIDERS_HELP} (default: cpu)")
+    add_providers(serve)
     serve.add_argument("--hq-token", type=Path, metavar="FILE", help="tuned HQ token, .safetensors or .npy")
     serve.add_argument(
         "--private", action="store_true", help="open copies of the bundle's files, which nobody else can change"
     )
+    for name, text in _FILES.items():
+        serve.add_argument(flag_of(name), type=Path, metavar="FILE", help=text)
+    serve.add_argument("--public-metrics", action="store_true", help="answer /metrics without a token")
     for name, text in _REPEATED.items():
         metavar = name.split("_")[1].upper()
         serve.add_argument(flag_of(name), action="append", default=[], metavar=metavar, help=text)
@@ -83,7 +91,8 @@ def _serve(options: argparse.Namespace) -> None:
         raise BackendUnavailable(
             "samhq serve: runs on Linux and macOS, not on Windows; start it in WSL 2 or a Linux container"
         )
-    given = {field.name: getattr(options, field.name) for field in fields(ServeOptions)}
+    names = {field.name for field in fields(ServeOptions)} - {"provider_options"}
+    given = {name: getattr(options, name) for name in names} | {"provider_options": provider_options(options)}
     serve_options = ServeOptions(**given | {name: tuple(given[name]) for name in _REPEATED})
     from ..serve.runner import serve
 

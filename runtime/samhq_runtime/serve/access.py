@@ -6,15 +6,18 @@ loopback address (then the browser states that name as Host).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .access_log import is_probe
 from .errors import Reason, RequestError
 from .options import ServeOptions
+from .tokens import Tokens
 
+Refused = Callable[[RequestError], ASGIApp]
 _OF_PAGES = (
     "same-origin",
     "same-site",
@@ -26,7 +29,7 @@ _REFUSED_TYPES = ("text/plain", "multipart/form-data")  # what a form sends; url
 class Access:
     """Around the application: refuses with the answer that `refused` makes of an error."""
 
-    def __init__(self, app: ASGIApp, options: ServeOptions, refused: Callable[[RequestError], ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, options: ServeOptions, refused: Refused) -> None:
         self._app, self._options, self._refused = app, options, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,6 +41,23 @@ class Access:
             require_access(Headers(scope=scope), scope["method"], self._options)
         except RequestError as e:
             app = self._refused(e)
+        await app(scope, receive, send)
+
+
+class TokenAccess:
+    """Inside of what answers preflight requests, which never have a token: refuses all but health without one."""
+
+    def __init__(self, app: ASGIApp, tokens: Tokens, public: Sequence[str], refused: Refused) -> None:
+        self._app, self._tokens, self._public, self._refused = app, tokens, public, refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] == "http" and not is_probe(path) and path not in self._public:
+            try:
+                self._tokens.require(Headers(scope=scope).get("authorization"))
+            except RequestError as e:
+                app = self._refused(e)
         await app(scope, receive, send)
 
 

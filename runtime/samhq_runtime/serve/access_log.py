@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 REQUEST_ID = "x-request-id"
 _ID = re.compile(r"[!-~]{1,128}")  # what may stand in a header, and in a line
 _MOST = 200  # characters of a path or method that clients choose
+METRICS = "/metrics"
 _PROBES = re.compile(
-    r"/v2/health/\w+|/metrics|/v2/models/[^/]+(/versions/[^/]+)?/ready|/grpc\.health\.v1\.Health/\w+"
+    r"/v2/health/\w+|/v2/models/[^/]+(/versions/[^/]+)?/ready|/grpc\.health\.v1\.Health/\w+"
     r"|/inference\.GRPCInferenceService/(ServerLive|ServerReady|ModelReady)"
 )
 
@@ -41,8 +42,8 @@ class Entry:
 
     def write(self) -> None:
         """Into the log; of probes and scrapes that went well, at level `debug`."""
-        fine = self.status in (200, "OK")
-        level = logging.DEBUG if fine and _PROBES.fullmatch(self.path) else logging.INFO
+        quiet = self.status in (200, "OK") and (is_probe(self.path) or self.path == METRICS)
+        level = logging.DEBUG if quiet else logging.INFO
         if log.isEnabledFor(level):
             what = f"{self.method} {self.path}".strip()
             log.log(level, "%s %s", what, self.status, extra={"fields": self._fields()})
@@ -58,6 +59,11 @@ class Entry:
             "received_bytes": self.received,
             "sent_bytes": self.sent,
         }
+
+
+def is_probe(path: str) -> bool:
+    """Whether an HTTP path, or `/service/method` of gRPC, asks for health and nothing else."""
+    return _PROBES.fullmatch(path) is not None
 
 
 _entry: ContextVar[Entry | None] = ContextVar("samhq_request", default=None)

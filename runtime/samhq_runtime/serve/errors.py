@@ -14,6 +14,7 @@ class Reason(Enum):
 
     INVALID = "invalid"
     NOT_FOUND = "not_found"
+    UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported"

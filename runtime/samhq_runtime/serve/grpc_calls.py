@@ -1,4 +1,4 @@
-"""Around every gRPC call, those of health and reflection too: its line in the log."""
+"""Around every gRPC call, those of health and reflection too: its token, and its line in the log."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from urllib.parse import unquote
 import grpc
 from grpc import aio
 
-from .access_log import REQUEST_ID, Entry, begin, current_id
+from .access_log import REQUEST_ID, Entry, begin, current_id, is_probe
+from .errors import RequestError
+from .tokens import Tokens
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class LoggedCalls(aio.ServerInterceptor):  # type: ignore[misc]
-    """Gives every call an entry in the access log, and its answer the id of it, as trailing metadata."""
+class GuardedCalls(aio.ServerInterceptor):  # type: ignore[misc]
+    """Gives every call an entry in the access log, and its answer the id of it, as trailing metadata.
+
+    All but health needs one of the tokens.
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
 
     async def intercept_service(
         self,
@@ -25,14 +33,15 @@ class LoggedCalls(aio.ServerInterceptor):  # type: ignore[misc]
         details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
         handler = await continuation(details) or grpc.stream_stream_rpc_method_handler(_unknown)
-        given_id = dict(details.invocation_metadata or ()).get(REQUEST_ID)
+        metadata = dict(details.invocation_metadata or ())
         kind = "_".join("stream" if s else "unary" for s in (handler.request_streaming, handler.response_streaming))
         answer = getattr(handler, kind)
 
         async def call(request: Any, context: aio.ServicerContext) -> Any:
-            entry = begin("grpc", "", details.method, _address(context.peer()), given_id)
+            entry = begin("grpc", "", details.method, _address(context.peer()), metadata.get(REQUEST_ID))
             tell_id(context)
             try:
+                await self._require_token(details.method, metadata.get("authorization"), context)
                 return await _answered(answer, request, context, entry)
             except asyncio.CancelledError:
                 entry.status = "CANCELLED"
@@ -43,6 +52,13 @@ class LoggedCalls(aio.ServerInterceptor):  # type: ignore[misc]
 
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(call, handler.request_deserializer, handler.response_serializer)
+
+    async def _require_token(self, method: str, authorization: str | None, context: aio.ServicerContext) -> None:
+        if not is_probe(method):
+            try:
+                self._tokens.require(authorization)
+            except RequestError as e:
+                await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(e))
 
 
 def tell_id(context: aio.ServicerContext) -> None:

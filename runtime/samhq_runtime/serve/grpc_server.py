@@ -16,7 +16,7 @@ from .about import EXTENSIONS, model_config, repository_index, statistics
 from .access_log import adopt_id, count_bytes
 from .errors import Reason, RequestError, message_of, reason_of
 from .files_limit import grpc_connections
-from .grpc_calls import LoggedCalls, tell_id
+from .grpc_calls import GuardedCalls, tell_id
 from .grpc_standard import add_standard_services
 from .held import Holding
 from .messages import MESSAGES, PACKAGE, SERVICE
@@ -26,11 +26,13 @@ from .service import MODEL_VERSION, Service
 from .signature import InferRequest, infer_request, require_few
 from .tensors import Tensor, raw_of, tensor_from_raw, tensor_from_values
 from .time_limit import time_limit
+from .tls import Certificate
 
 log = logging.getLogger(__name__)
 
 CODES = {
     Reason.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
     Reason.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
     Reason.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -61,10 +63,10 @@ _IDLE_S = (
 class GrpcServer:
     """Listens from `start` on; `stop` refuses new calls and waits for those in flight."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, certificate: Certificate | None = None) -> None:
         options = service.options
         self._service = service
-        self._server = aio.server(interceptors=[LoggedCalls()], options=_channel_options(options))
+        self._server = aio.server(interceptors=[GuardedCalls(service.tokens)], options=_channel_options(options))
         answers = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -81,7 +83,11 @@ class GrpcServer:
         add_standard_services(self._server, service)
         address = options.address(options.grpc_port)
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = (
+                self._server.add_secure_port(address, certificate.grpc_credentials())
+                if certificate
+                else self._server.add_insecure_port(address)
+            )
         except RuntimeError as e:
             raise BackendUnavailable(f"{address}: cannot listen there for gRPC ({e}); choose --grpc-port") from e
 

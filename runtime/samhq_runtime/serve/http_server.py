@@ -22,8 +22,8 @@ from starlette.types import ASGIApp
 from .. import __version__
 from ..errors import BackendUnavailable, ImageError, PromptError
 from .about import EXTENSIONS, model_config, repository_index, statistics
-from .access import Access
-from .access_log import REQUEST_ID
+from .access import Access, TokenAccess
+from .access_log import METRICS, REQUEST_ID
 from .connections import BusyConnections, Connections, watched
 from .errors import Reason, RequestError, message_of, reason_of
 from .files_limit import most_http_connections
@@ -34,9 +34,12 @@ from .http_log import LoggedRequests
 from .options import FLUSH_S, ServeOptions
 from .service import Service
 from .time_limit import time_limit
+from .tls import Certificate
+from .tokens import CHALLENGE
 
 STATUS = {
     Reason.INVALID: 400,
+    Reason.UNAUTHENTICATED: 401,
     Reason.FORBIDDEN: 403,
     Reason.NOT_FOUND: 404,
     Reason.TOO_LARGE: 413,
@@ -67,9 +70,9 @@ def make_app(service: Service, connections: Connections | None = None) -> ASGIAp
             *(Route(f"{path}/config", http.model_config) for path in (model, versioned)),
             *(Route(f"{path}/stats", http.statistics) for path in (model, versioned)),
             Route("/v2/repository/index", http.repository_index, methods=["POST"]),
-            Route("/metrics", http.metrics),
+            Route(METRICS, http.metrics),
         ],
-        middleware=_middleware(service.options, connections),
+        middleware=_middleware(service, connections),
         exception_handlers={
             **dict.fromkeys((RequestError, PromptError, ImageError, MemoryError), _refused),
             HTTPException: _no_such_route,
@@ -79,8 +82,9 @@ def make_app(service: Service, connections: Connections | None = None) -> ASGIAp
     return LoggedRequests(app)
 
 
-def _middleware(options: ServeOptions, connections: Connections | None) -> list[Middleware]:
+def _middleware(service: Service, connections: Connections | None) -> list[Middleware]:
     """From the outside in."""
+    options = service.options
     cross_origin = Middleware(
         CORSMiddleware,
         allow_origins=list(options.allow_origin),
@@ -92,13 +96,14 @@ def _middleware(options: ServeOptions, connections: Connections | None) -> list[
         *([Middleware(BusyConnections, connections)] if connections is not None else []),
         Middleware(Access, options, _answer_to),
         *([cross_origin] if options.allow_origin else []),
+        Middleware(TokenAccess, service.tokens, [METRICS] if options.public_metrics else [], _answer_to),
     ]
 
 
 class HttpServer(uvicorn.Server):
     """uvicorn on a socket that is bound at once, without signal handlers of its own."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, certificate: Certificate | None = None) -> None:
         options = service.options
         self._socket = _listen(options)
         self.port: int = self._socket.getsockname()[1]
@@ -117,6 +122,7 @@ class HttpServer(uvicorn.Server):
             timeout_graceful_shutdown=math.ceil(options.grace_s + FLUSH_S),
         )
         config.load()
+        config.ssl = certificate.context if certificate else None
         config.http_protocol_class = watched(config.http_protocol_class, self._connections)
         super().__init__(config)
 
@@ -212,7 +218,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 def _answer_to(error: Exception) -> Response:
-    return _json({"error": message_of(error)}, status=STATUS[reason_of(error)])
+    response = _json({"error": message_of(error)}, status=STATUS[reason_of(error)])
+    if reason_of(error) is Reason.UNAUTHENTICATED:
+        response.headers["WWW-Authenticate"] = CHALLENGE
+    return response
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

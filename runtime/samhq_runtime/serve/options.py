@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -17,7 +18,7 @@ LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 FLUSH_S = 1.0  # after the grace period: until the refusals of what was still in flight have left
 LEAVE_S = 3.0  # after the grace period: until the process is gone, whatever it computes
-_MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb", "private")
+_MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb", "private", "public_metrics")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +26,11 @@ class ServeOptions:
     """One server.
 
     Attributes:
-        host: address to listen on; the loopback one unless asked otherwise, as nobody is asked for a password.
+        host: address to listen on; the loopback one unless asked otherwise, as nobody is asked for a password
+            unless `token_file` is given.
         http_port, grpc_port: 0 takes a free one.
         model_name: the name clients ask for.
-        providers, threads, hq_token: as `Predictor` takes them.
+        providers, provider_options, threads, hq_token: as `Predictor` takes them.
         private: as `load_bundle` takes it.
         workers: threads that compute, each with its own copy of both graphs.
         max_batch: most prompts in one decoder call; each takes about 0.1 GB for 1024-pixel models, and more than 8
@@ -55,6 +57,9 @@ class ServeOptions:
             loopback address; if any is given, one that listens elsewhere insists on them too.
         allow_origin: web pages that may call it from a browser, such as `https://example.org`, or `*` for all; others
             may not.
+        token_file: bearer tokens, one a line, of which every request but those for health must have one.
+        public_metrics: whether metrics need none.
+        tls_cert, tls_key: a certificate chain and its key in PEM, for TLS on both ports.
         log_format, log_level: of `LOG_FORMATS` and `LOG_LEVELS`; `info` has a line for every request. Where the
             application runs in another server, such as Ray's, logging is that one's.
     """
@@ -64,6 +69,7 @@ class ServeOptions:
     grpc_port: int = 8001
     model_name: str = "samhq"
     providers: str | tuple[str, ...] = ("cpu",)
+    provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     threads: int = 0
     hq_token: Path | None = None
     private: bool = False
@@ -90,14 +96,20 @@ class ServeOptions:
     grace_s: float = 30.0
     allow_host: tuple[str, ...] = ()
     allow_origin: tuple[str, ...] = ()
+    token_file: Path | None = None
+    public_metrics: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     log_format: str = "text"
     log_level: str = "info"
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, (int, float)) and not (value > 0 or (value == 0 and field.name in _MAY_BE_ZERO)):
-                raise ConfigError(f"{flag_of(field.name)}: got {value}, expected more than 0")
+        for name in (option.name for option in fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) and not (value > 0 or (value == 0 and name in _MAY_BE_ZERO)):
+                raise ConfigError(f"{flag_of(name)}: got {value}, expected more than 0")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("--tls-cert, --tls-key: got one of them, expected both")
         require_white_point(self.white_point)
         if self.max_points > MAX_POINTS:
             raise ConfigError(f"--max-points: got {self.max_points}, expected at most {MAX_POINTS}")

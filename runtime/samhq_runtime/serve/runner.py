@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from .grpc_server import GrpcServer
 from .http_server import HttpServer
 from .logs import configure_logging
 from .options import LEAVE_S, ServeOptions
+from .reloading import hangup_signal, reload_at
 from .service import Service
+from .tls import Certificate, certificate_of
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +36,19 @@ def serve(bundle: Path, options: ServeOptions) -> None:
 
 
 async def _serve(bundle: Path, options: ServeOptions, deadline: Deadline) -> None:
+    hangup = hangup_signal()
     service = Service(str(bundle), options)
     try:
-        http, grpc = HttpServer(service), GrpcServer(service)
+        certificate = certificate_of(options)
+        http, grpc = HttpServer(service, certificate), GrpcServer(service, certificate)
         await grpc.start()
         serving = asyncio.create_task(http.run_until_stopped())
         greeting = _greeting(service, http.port, grpc.port)
         print(greeting, flush=True)
         log.info("serving %s as %s", service.bundle.path, greeting)
-        await _first(serving, stop_signal())
+        reloading = asyncio.create_task(reload_at(hangup, _readers(service, certificate)))
+        await _first(serving, reloading, stop_signal())
+        reloading.cancel()
         deadline.set(options.grace_s + LEAVE_S)
         await _drain(service, http, grpc, serving)
     finally:
@@ -75,9 +82,18 @@ async def _first(*waits: asyncio.Task[Any]) -> None:
         task.result()
 
 
+def _readers(service: Service, certificate: Certificate | None) -> dict[str, Callable[[], None]]:
+    """What is read again at SIGHUP, by name."""
+    return {
+        **({"token file": service.tokens.read} if service.options.token_file else {}),
+        **({"certificate": certificate.read} if certificate else {}),
+    }
+
+
 def _greeting(service: Service, http_port: int, grpc_port: int) -> str:
     options, manifest = service.options, service.bundle.manifest
+    scheme = "https" if options.tls_cert else "http"
     return (
         f"{options.model_name} ({manifest.variant}, {manifest.precision}): "
-        f"http://{options.address(http_port)}/v2, gRPC {options.address(grpc_port)}"
+        f"{scheme}://{options.address(http_port)}/v2, gRPC {options.address(grpc_port)}"
     )

@@ -36,6 +36,7 @@ from .signature import (
 )
 from .tensors import Tensor
 from .time_limit import time_limit
+from .tokens import Tokens
 from .worker import Worker
 
 MODEL_VERSION = "1"
@@ -51,17 +52,18 @@ class Service:
         self.options = options
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, private=options.private)
         self.metrics = Metrics()
+        self.tokens = Tokens(options.token_file)
         self._in_flight = 0
         self.draining = False
         self._ended = False
         self.held = Budget(options.max_held_mb * MEGA)
-        self._decoders = Decoders(self.sizes.frame, options)
         self._fitting: OrderedDict[bytes, asyncio.Task[FittedImage]] = OrderedDict()
         cache = EmbeddingCache(max_bytes=options.cache_mb * MEGA, entry_bytes=_encoded_bytes(self.bundle))
         self.scheduler = Scheduler(cache, BatchLimit(options.max_batch, _BATCH_PIXELS))
         self._workers = [
             Worker(_predictor(self.bundle, options), self.scheduler, self.metrics) for _ in range(options.workers)
         ]
+        self._decoders = Decoders(self.sizes.frame, options)  # and threads, once nothing can fail any more
         for worker in self._workers:
             worker.start()
         self.metrics.watch("cached_images", "Encoded images kept", lambda: len(cache))
@@ -217,6 +219,7 @@ def _predictor(bundle: Bundle, options: ServeOptions) -> Predictor:
     return Predictor(
         bundle,
         providers=options.providers,
+        provider_options=options.provider_options,
         threads=options.threads,
         hq_token=options.hq_token,
         prompts_per_call=options.max_batch,

@@ -12,7 +12,12 @@ import numpy as np
 import pytest
 
 from samhq_runtime import Bundle, Predictor
+from samhq_runtime.cli import build_parser
+from samhq_runtime.commands.options import provider_options
+from samhq_runtime.errors import ConfigError
 from samhq_runtime.serve.messages import MESSAGES
+from samhq_runtime.serve.options import ServeOptions
+from samhq_runtime.serve.service import Service
 from tests.support.serving import (
     BOX,
     CLIENTS,
@@ -197,3 +202,12 @@ def test_draining_is_not_ready(tiny_bundle: Bundle) -> None:
         assert send(server.http_port, "GET", "/v2/health/ready")[0] == 503
         assert send(server.http_port, "GET", "/v2/health/live")[0] == 200
         assert not grpc_call(server.grpc_port, "ServerReady", MESSAGES["ServerReadyRequest"]()).ready
+
+
+def test_provider_options_reach_the_sessions(tiny_bundle: Bundle) -> None:
+    parsed = build_parser().parse_args(["serve", "bundle", "--provider-option", "cuda.device_id=1"])
+    given = {"cuda": {"device_id": "1"}}
+    assert provider_options(parsed) == given
+    assert hash(ServeOptions(provider_options=given)) == hash(ServeOptions())  # Ray keeps servers by their options
+    with pytest.raises(ConfigError, match="cuda"):
+        Service(tiny_bundle, ServeOptions(provider_options=given))
