@@ -22,7 +22,19 @@ from samhq_runtime.installing import install_command
 SOURCES = [str(Path(package.__file__).parent.parent) for package in (samhq_exporter, samhq_runtime)]
 HEAVY = {"torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "PIL", "onnxruntime", "tensorrt", "pycocotools"}
 HEAVY |= {"openvino", "matplotlib", "cryptography", "polygraphy"}
-HEAVY |= {"grpc", "grpc_health", "grpc_reflection", "starlette", "uvicorn", "prometheus_client", "ray", "tritonclient"}
+HEAVY |= {
+    "grpc",
+    "grpc_health",
+    "grpc_reflection",
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
+    "ray",
+    "tritonclient",
+    "rasterio",
+    "shapely",
+    "pyogrio",
+}
 RUNTIME = Path(samhq_runtime.__file__).parent
 # Modules that may import their backend, for which they are named.
 SESSIONS = ("ort", "openvino", "openvino_positions", "cuda", "lanes", "trt")

@@ -58,9 +58,10 @@ MAY_IMPORT = {
     "runtime.serve": "runtime frames masks bundle embeddings predictor",
     "runtime.triton": "manifest bundle predictor serve",
     "runtime.fleet": "frames masks session embeddings predictor serve",
+    "runtime.rasters": "masks",
     "runtime.commands": "manifest frames masks nvidia session bundle engine debug embeddings predictor everything "
     "evaluation "
-    "bench doctor serve triton fleet",
+    "bench doctor serve triton fleet rasters",
     "runtime.cli": "runtime commands",
     "runtime.__main__": "cli",
     "exporter.architecture": "",

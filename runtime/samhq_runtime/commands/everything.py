@@ -5,20 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack, suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..callbacks import Show
-from ..contract import Array
 from ..errors import ConfigError, ImageError, SamHqError, interrupted
 from ..everything.found import COCO_RLE, UNCOMPRESSED_RLE
 from ..everything.generator import MaskGenerator
 from ..everything.output import is_done, write_failure, write_masks, write_overlay
 from ..files import sha256_of, sweep
-from ..flags import flag_of
 from ..fleet.jobs import RESERVED
 from ..fleet.output import require_settings
 from ..frames.image_files import allow_megapixels, read_image
@@ -27,27 +22,13 @@ from ..manifest import MANIFEST_NAME
 from ..masks.choice import MaskChoice
 from ..predictor import Predictor
 from ..tables import printable
+from .generator_options import DEFAULTS, NO_MATTER, add_generator_options, generator_options
 from .options import add_max_image_mp, add_providers, add_verify_key, add_white_point, provider_options
 from .progress_bar import late_bar
 
 _DESCRIPTION = """Segment everything in images: a grid of points is put on each, and masks that are good, stable and no
 duplicates are kept, as SAM's automatic mask generator does it. Each image gets a COCO file. Images that are done are
 left alone, so an interrupted run goes on when the same command is given again."""
-_DEFAULTS = {field.name: field.default for field in fields(MaskGenerator)}
-_HELP = {
-    "points_per_side": "points along each side of the image",
-    "points_per_batch": "points decoded at once",
-    "pred_iou_thresh": "keep masks whose predicted IoU is above it",
-    "stability_score_thresh": "keep masks whose stability score is at least this",
-    "stability_score_offset": "how far the threshold is moved for the stability score",
-    "box_nms_thresh": "box IoU above which a mask is a duplicate of a better one",
-    "crop_n_layers": "segment crops of the image too: 2 x 2 in the first layer, 4 x 4 in the second...",
-    "crop_nms_thresh": "as --box-nms-thresh, between crops",
-    "crop_overlap_ratio": "how much crops overlap, of the image's shorter side",
-    "crop_n_points_downscale_factor": "in layer n the points of a side are divided by this to the n",
-    "min_mask_region_area": "remove islands and holes of fewer pixels",
-}
-_NO_MATTER = ("points_per_batch",)  # for the masks
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,7 +40,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument("images", type=Path, nargs="+", help="folders, image files, patterns, lists (.txt)")
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a COCO file of each image")
     command.add_argument("--overlay", type=Path, metavar="FOLDER", help="also write the masks drawn over each image")
-    _add_generator_options(command)
+    add_generator_options(command)
+    command.add_argument(
+        "--output-mode",
+        choices=(COCO_RLE, UNCOMPRESSED_RLE),
+        default=COCO_RLE,
+        help=f"run lengths as COCO's text, or as numbers (default: {COCO_RLE})",
+    )
     command.add_argument(
         "--no-multimask", action="store_true", help="SAM's single mask of each point, not the best of three candidates"
     )
@@ -71,32 +58,11 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_white_point(command)
 
 
-def _add_generator_options(command: argparse.ArgumentParser) -> None:
-    """Those of `MaskGenerator`, by its names and with its defaults."""
-    group = command.add_argument_group("masks")
-    for name, text in _HELP.items():
-        default: Any = _DEFAULTS[name]
-        metavar = "N" if isinstance(default, int) else "X"
-        group.add_argument(flag_of(name), type=type(default), metavar=metavar, help=f"{text} (default: {default:.4g})")
-    group.add_argument(
-        "--point-grids",
-        type=Path,
-        nargs="+",
-        metavar="NPY",
-        help="points instead of a regular grid, (N, 2) x, y from 0 to 1: of the image, then of each layer of crops",
-    )
-    group.add_argument(
-        "--output-mode",
-        choices=(COCO_RLE, UNCOMPRESSED_RLE),
-        default=COCO_RLE,
-        help=f"run lengths as COCO's text, or as numbers (default: {COCO_RLE})",
-    )
-
-
 def _everything(options: argparse.Namespace) -> None:
     if options.max_image_mp is not None:
         allow_megapixels(options.max_image_mp)
-    images, asked = _images(options.images), _generator_options(options)
+    images = _images(options.images)
+    asked = {**generator_options(options), "output_mode": options.output_mode}
     with Predictor(
         options.bundle,
         providers=options.providers,
@@ -161,22 +127,6 @@ def _images(sources: list[Path]) -> dict[str, Path]:
     return images
 
 
-def _generator_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What `MaskGenerator` takes; its defaults are left to it."""
-    given = {name: getattr(options, name) for name in (*_HELP, "output_mode") if getattr(options, name) is not None}
-    if options.point_grids:
-        given["point_grids"] = [_read_grid(path) for path in options.point_grids]
-        given.setdefault("points_per_side", None)
-    return given
-
-
-def _read_grid(path: Path) -> Array:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as e:
-        raise ConfigError(f"--point-grids {path}: cannot be read ({e}); expected what numpy.save writes") from e
-
-
 def _choice(options: argparse.Namespace) -> dict[str, bool]:
     return {
         "multimask_output": not options.no_multimask,
@@ -187,7 +137,7 @@ def _choice(options: argparse.Namespace) -> dict[str, bool]:
 
 def _settings(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, object]:
     """What decides the masks, beside the images."""
-    told = {name: asked.get(name, _DEFAULTS[name]) for name in _DEFAULTS if name not in ("predictor", *_NO_MATTER)}
+    told = {name: asked.get(name, DEFAULTS[name]) for name in DEFAULTS if name not in ("predictor", *NO_MATTER)}
     return {
         **told,
         **_choice(options),
