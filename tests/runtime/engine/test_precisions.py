@@ -56,7 +56,8 @@ def test_parse_and_build(size: str, graph: str, fusion: str, precision: str, tmp
     if graph == MASK_DECODER:
         require_fusion(parsed, fusion)
         assert parsed.fixed_inputs == ("hq_token",)
-    if graph == MASK_DECODER and fusion != "hadamard":  # test_kernels.py builds the others
+    # test_kernels.py builds the others; vit_tiny's decoder is vit_b's with other weights
+    if graph == MASK_DECODER and fusion != "hadamard" and size != "vit_tiny":
         (program,) = programs_of(parsed, spec)
         assert len(program.kernels) > 50
 
