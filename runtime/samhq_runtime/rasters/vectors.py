@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..contract import Array
 from ..errors import ConfigError
 from ..files import write_whole
 from ..flags import flag_of
@@ -57,16 +58,21 @@ def write_objects(path: Path, objects: Sequence[RasterObject], *, transform: Seq
     Raises:
         ConfigError: another suffix, or a file that cannot be written.
     """
-    import shapely
     from pyogrio.errors import DataSourceError
     from pyogrio.raw import write
 
-    driver = driver_of(path)
-    a, b, c, d, e, f = transform
-    matrix, shift = np.array([[a, d], [b, e]]), np.array([c, f])
-    outlines = [shapely.transform(item.outline, lambda xy: xy @ matrix + shift) for item in objects]
-    parts = [shapely.MultiPolygon(shapely.get_parts(outline)) for outline in outlines]
-    columns = {
+    driver, columns = driver_of(path), _columns(objects)
+    asked = {"geometry_type": "MultiPolygon", "crs": crs, "driver": driver}
+    asked |= {"layer": "objects"} if driver == "GPKG" else {}
+    geometry, names = _geometry(objects, transform), np.array(list(columns), object)
+    try:
+        write_whole(path, lambda partial: write(partial, geometry, list(columns.values()), names, **asked))
+    except (OSError, DataSourceError) as error:
+        raise ConfigError(f"{path}: cannot be written ({error})") from error
+
+
+def _columns(objects: Sequence[RasterObject]) -> dict[str, Array]:
+    return {
         "id": np.arange(1, len(objects) + 1, dtype=np.int64),
         "pixels": np.array([round(item.outline.area) for item in objects], np.int64),
         "predicted_iou": np.array([item.predicted_iou for item in objects], np.float64),
@@ -74,22 +80,12 @@ def write_objects(path: Path, objects: Sequence[RasterObject], *, transform: Seq
         "tiles": np.array([item.pieces for item in objects], np.int32),
     }
 
-    def fill(partial: Path) -> None:
-        geometry = np.array([shapely.to_wkb(part) for part in parts], object)
-        fields = np.array(list(columns), object)
-        options = {"layer": "objects"} if driver == "GPKG" else {}
-        write(
-            partial,
-            geometry,
-            list(columns.values()),
-            fields,
-            geometry_type="MultiPolygon",
-            crs=crs,
-            driver=driver,
-            **options,
-        )
 
-    try:
-        write_whole(path, fill)
-    except (OSError, DataSourceError) as error:
-        raise ConfigError(f"{path}: cannot be written ({error})") from error
+def _geometry(objects: Sequence[RasterObject], transform: Sequence[float]) -> Array:
+    """Multipolygons in the coordinates that `transform` leads to, as WKB."""
+    import shapely
+
+    a, b, c, d, e, f = transform
+    matrix, shift = np.array([[a, d], [b, e]]), np.array([c, f])
+    outlines = (shapely.transform(item.outline, lambda xy: xy @ matrix + shift) for item in objects)
+    return np.array([shapely.to_wkb(shapely.MultiPolygon(shapely.get_parts(o))) for o in outlines], object)
