@@ -36,6 +36,7 @@ from samhq_runtime.manifest.seal import sealed
 from samhq_runtime.nvidia.rebuild import rebuild_command
 from tests.support.bundles import unsealed
 from tests.support.fuzz_weights import write_odd_weights
+from tests.support.manifest_fields import ENGINE
 from tests.support.serving import IMAGE
 
 ODD: tuple[Any, ...] = (
@@ -43,12 +44,6 @@ ODD: tuple[Any, ...] = (
     float("inf"), "", "a", "\0", "\ud800", "../x", "/etc/passwd", "x" * 5000, [], {}, [[]], [1, [2]], {"a": {}},
 )  # fmt: skip
 PYTHON_ONLY: tuple[Any, ...] = (Fraction(1, 3), 1j, np.datetime64("2020-01-01"), b"x", object(), np.float64("nan"))
-ENGINE: dict[str, Any] = {
-    "graph": "mask_decoder", "file": "mask_decoder.engine", "graph_sha256": "0" * 64, "flavour": "tensorrt",
-    "version": "10.3.0", "gpu": "NVIDIA A", "compute_capability": "8.9", "fixed_inputs": ["hq_token"],
-    "flags": {"refittable": "hq_token", "compute_capabilities": ["8.9"]}, "platform": "linux-x86_64",
-    "profiles": [{"point_coords": {"min": [1, 1, 2], "opt": [1, 2, 2], "max": [8, 16, 2]}}], "parity": {"gpu": "A"},
-}  # fmt: skip
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 
@@ -129,41 +124,88 @@ def _places(content: Any) -> Any:
 
 def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predictor) -> dict[str, Target]:
     """What takes input from elsewhere in this process; files go to `scratch`. `predictor` has an image set."""
+    return {
+        "image": _image_target(),
+        "prompts": _prompts_target(predictor),
+        "manifest": _manifest_target(bundle),
+        "jobs": _jobs_target(scratch / "prompts.jsonl"),
+        **file_targets(bundle, checkpoint, scratch),
+    }
+
+
+def file_targets(bundle: Bundle, checkpoint: Path, scratch: Path) -> dict[str, Target]:
+    """Those of graphs and weights files."""
+    state = torch.load(checkpoint, weights_only=True)
+    return {
+        "external data": _external_target(bundle, scratch / "graph.onnx"),
+        "checkpoint": _checkpoint_target(checkpoint.read_bytes(), scratch / "weights.pth"),
+        "weights": lambda rng: load_checkpoint(write_odd_weights(state, scratch, rng)),
+    }
+
+
+def _image_target() -> Target:
     files = [_encoded(name) for name in FORMATS]
-    manifest = {**unsealed(bundle.path), "engines": {"mask_decoder.tensorrt": ENGINE}}
-    graphs = [(bundle.path / "mask_decoder.cpu.onnx").read_bytes(), *[_graph_of_external_data()] * 4]
-    weights, state = checkpoint.read_bytes(), torch.load(checkpoint, weights_only=True)
-    lines = [{"image": f"{i}.png", "box": [[1, 2, 30, 40]], "point_coords": [[3, 4]]} for i in range(3)]
 
     def image(rng: np.random.Generator) -> object:
         pixels = decode_image(damaged(files[rng.integers(len(files))], rng), check_hw=_small)
         assert pixels.ndim == 3
         return pixels
 
-    def prompts(rng: np.random.Generator) -> object:
-        good = {"point_coords": [[3, 4], [5, 6]], "point_labels": [1, 0], "box": [1, 2, 30, 40]}
-        given = odd_json(good, rng, values=(*ODD, *PYTHON_ONLY))
-        known = {name: given[name] for name in good if name in given}
-        masks, iou, logits = predictor.predict(**known)
-        assert np.isfinite(iou).all()
-        assert np.isfinite(logits).all()
-        return masks
+    return image
 
-    def manifest_text(rng: np.random.Generator) -> object:
-        read = Manifest.from_json(sealed(odd_json(manifest, rng)))
-        text = describe(Bundle(bundle.path, read))
-        assert printable(text.replace("\n", "")) == text.replace("\n", "")
-        for entry in read.engines.values():
-            rebuild_command(bundle.path, read.graphs[entry.graph].spec, entry)
-        return read
+
+def _prompts_target(predictor: Predictor) -> Target:
+    good = {"point_coords": [[3, 4], [5, 6]], "point_labels": [1, 0], "box": [1, 2, 30, 40]}
+
+    def prompts(rng: np.random.Generator) -> object:
+        given = odd_json(good, rng, values=(*ODD, *PYTHON_ONLY))
+        return predicted(predictor, {name: given[name] for name in good if name in given})
+
+    return prompts
+
+
+def predicted(predictor: Predictor, prompts: Mapping[str, Any]) -> object:
+    """Masks of the current image, whose numbers are finite."""
+    masks, iou, logits = predictor.predict(**prompts)
+    assert np.isfinite(iou).all()
+    assert np.isfinite(logits).all()
+    return masks
+
+
+def _manifest_target(bundle: Bundle) -> Target:
+    manifest = with_engine(bundle)
+    return lambda rng: shown(bundle, odd_json(manifest, rng))
+
+
+def with_engine(bundle: Bundle) -> dict[str, Any]:
+    """The content of its manifest, with an engine in it, too."""
+    return {**unsealed(bundle.path), "engines": {"mask_decoder.tensorrt": ENGINE}}
+
+
+def shown(bundle: Bundle, content: dict[str, Any]) -> Manifest:
+    """What reads a manifest and prints of it, where no control character may come through."""
+    read = Manifest.from_json(sealed(content))
+    text = describe(Bundle(bundle.path, read))
+    assert printable(text.replace("\n", "")) == text.replace("\n", "")
+    for entry in read.engines.values():
+        rebuild_command(bundle.path, read.graphs[entry.graph].spec, entry)
+    return read
+
+
+def _jobs_target(path: Path) -> Target:
+    lines = [{"image": f"{i}.png", "box": [[1, 2, 30, 40]], "point_coords": [[3, 4]]} for i in range(3)]
 
     def jobs(rng: np.random.Generator) -> object:
-        path = scratch / "prompts.jsonl"
         path.write_bytes("\n".join(json.dumps(odd_json(line, rng)) for line in lines).encode("utf-8", "replace"))
         return [job.arguments() for job in read_jobs(path)]
 
+    return jobs
+
+
+def _external_target(bundle: Bundle, path: Path) -> Target:
+    graphs = [(bundle.path / "mask_decoder.cpu.onnx").read_bytes(), *[_graph_of_external_data()] * 4]
+
     def external(rng: np.random.Generator) -> object:
-        path = scratch / "graph.onnx"
         content = damaged(graphs[rng.integers(len(graphs))], rng)
         path.write_bytes(content)
         try:
@@ -173,23 +215,15 @@ def targets_of(bundle: Bundle, checkpoint: Path, scratch: Path, predictor: Predi
         assert _locations_by_onnx(content) <= found, "hidden external data"
         return found
 
-    def weights_file(rng: np.random.Generator) -> object:
-        path = scratch / "weights.pth"
+    return external
+
+
+def _checkpoint_target(weights: bytes, path: Path) -> Target:
+    def checkpoint(rng: np.random.Generator) -> object:
         path.write_bytes(damaged(weights, rng))
         return load_checkpoint(path)
 
-    def odd_weights(rng: np.random.Generator) -> object:
-        return load_checkpoint(write_odd_weights(state, scratch, rng))
-
-    return {
-        "image": image,
-        "prompts": prompts,
-        "manifest": manifest_text,
-        "jobs": jobs,
-        "external data": external,
-        "checkpoint": weights_file,
-        "weights": odd_weights,
-    }
+    return checkpoint
 
 
 def _graph_of_external_data() -> bytes:
