@@ -1,4 +1,5 @@
-// internals resize CASES OUTPUT | sha256 FILE | fuzz MANIFEST ROUNDS: what lies below the C interface, for test_cpp.py.
+// internals resize CASES OUTPUT | sha256 FILE | fuzz MANIFEST ROUNDS | manifests BUNDLE FILES | external FILES: what lies below the C interface, for test_cpp.py.
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -76,6 +77,21 @@ int fuzz(const char* path, int rounds) {
     return 0;
 }
 
+// One line a file, put into the bundle as its manifest: the status of loading it.
+int manifests(const std::filesystem::path& bundle, char** paths, char** end) {
+    for (; paths != end; ++paths) {
+        samhq_status status = SAMHQ_OK;
+        std::filesystem::copy_file(*paths, bundle / "manifest.json", std::filesystem::copy_options::overwrite_existing);
+        try {
+            samhq_core::load_manifest(bundle);
+        } catch (const Error& error) {
+            status = error.status();
+        }
+        std::cout << samhq_status_name(status) << '\n';
+    }
+    return 0;
+}
+
 // One line a file: what it takes weights from, or that it is refused.
 int external(char** paths, char** end) {
     for (; paths != end; ++paths) {
@@ -97,6 +113,7 @@ int main(int argc, char** argv) {
     if (what == "resize" && argc == 4) return resize(argv[2], argv[3]);
     if (what == "sha256" && argc == 3) return sha256(argv[2]);
     if (what == "external" && argc >= 2) return external(argv + 2, argv + argc);
+    if (what == "manifests" && argc >= 3) return manifests(argv[2], argv + 3, argv + argc);
     if (what == "fuzz" && argc == 4) return fuzz(argv[2], std::stoi(argv[3]));
     return 2;
 }

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import shutil
 import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from samhq_runtime import Bundle
 from samhq_runtime.bundle.external_data import external_files
+from samhq_runtime.manifest.seal import sealed
+from tests.support.bundles import unsealed
 from tests.support.cpp_programs import run
 from tests.support.disguises import IN_MODEL
+from tests.support.manifest_fields import ENGINE, FIELDS
 
 
 def test_sha256(programs: Path, tmp_path: Path) -> None:
@@ -63,3 +69,22 @@ def test_resize_is_pillows_to_the_bit(programs: Path, tmp_path: Path) -> None:
             expected += np.asarray(resized).tobytes()
     run([programs / "internals", "resize", tmp_path / "cases", tmp_path / "resized"])
     assert (tmp_path / "resized").read_bytes() == expected
+
+
+_REFUSALS = ("BUNDLE_INVALID", "BUNDLE_SCHEMA", "BUNDLE_UNSAFE", "BUNDLE_MISSING", "BUNDLE_DAMAGED", "CONTRACT")
+_NOT_READ: set[str] = set()
+
+
+def test_fields_of_the_manifest(programs: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Each is refused as Python refuses it, or not read here; nothing else happens, under the sanitizers too."""
+    bundle, paths = shutil.copytree(tiny_bundle.path, tmp_path / "bundle"), []
+    content = {**unsealed(tiny_bundle.path), "engines": {"e": ENGINE}}
+    for number, (change, _) in enumerate([(lambda content: None, ""), *FIELDS.values()]):
+        changed = copy.deepcopy(content)
+        change(changed)
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_text(sealed(changed))
+    whole, *statuses = run([programs / "internals", "manifests", bundle, *paths]).split()
+    assert whole == "SAMHQ_OK"
+    assert {case for case, status in zip(FIELDS, statuses, strict=True) if status == "SAMHQ_OK"} == _NOT_READ
+    assert set(statuses) - {"SAMHQ_OK"} <= {f"SAMHQ_ERROR_{kind}" for kind in _REFUSALS}

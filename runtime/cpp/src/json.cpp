@@ -19,6 +19,20 @@ const T& get(const Value::Content& content, std::string_view what, const char* t
     return *found;
 }
 
+// As Python's manifest has it, but for rare letters: no control characters, line separators, changes of direction.
+bool is_printable(std::string_view utf8) {
+    for (size_t at = 0; at < utf8.size(); ++at) {
+        const auto c = static_cast<unsigned char>(utf8[at]);
+        const auto next = static_cast<unsigned char>(at + 1 < utf8.size() ? utf8[at + 1] : 0);
+        const auto last = static_cast<unsigned char>(at + 2 < utf8.size() ? utf8[at + 2] : 0);
+        const bool control = c < 0x20 || c == 0x7F || (c == 0xC2 && next < 0xA0);
+        const bool separator = c == 0xE2 && next == 0x80 && last >= 0xA8 && last <= 0xAE;
+        const bool isolate = c == 0xE2 && next == 0x81 && last >= 0xA6 && last <= 0xA9;
+        if (control || separator || isolate) return false;
+    }
+    return true;
+}
+
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 class Parser {
@@ -141,6 +155,7 @@ class Parser {
             }
         }
         ++at_;
+        if (!is_printable(out)) broken("unprintable characters in a string");
         return out;
     }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <limits>
 
 #include "error.hpp"
 #include "external_data.hpp"
@@ -32,9 +33,9 @@ int64_t side(const json::Value& sizes, const char* name) {
 }
 
 float finite(const json::Value& value, const char* name) {
-    const auto number = static_cast<float>(value.number(name));
-    if (!std::isfinite(number)) invalid(concat(name, " is not finite"));
-    return number;
+    const double number = value.number(name);
+    if (std::fabs(number) > std::numeric_limits<float>::max()) invalid(concat(name, " is not finite in float32"));
+    return static_cast<float>(number);
 }
 
 // Manifests name any family but SAM's.
@@ -146,7 +147,10 @@ std::string read_text(const fs::path& path) {
 // The file itself may be a link to elsewhere, as in caches: what is loaded is what was hashed.
 fs::path inside(const fs::path& bundle, const std::string& name) {
     const fs::path relative(name);
-    const fs::path root = fs::canonical(bundle), target = fs::weakly_canonical((bundle / relative).parent_path());
+    std::error_code code;
+    const fs::path root = fs::canonical(bundle, code);
+    const fs::path target = code ? root : fs::weakly_canonical((bundle / relative).parent_path(), code);
+    if (code) invalid(concat("'", name, "' cannot be looked for (", code.message(), ")"));
     const bool safe = !relative.is_absolute() && std::find(relative.begin(), relative.end(), "..") == relative.end() &&
                       std::mismatch(root.begin(), root.end(), target.begin(), target.end()).first == root.end();
     if (!safe) {
