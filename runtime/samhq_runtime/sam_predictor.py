@@ -1,7 +1,11 @@
-"""What programs written for `SamPredictor` use besides `set_image` and `predict`; upstream's names, numpy for torch."""
+"""What programs written for `SamPredictor` use besides `set_image` and `predict`; upstream's names.
+
+torch is never imported: who passes a tensor has it already, and gets tensors.
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +21,7 @@ class ResizeLongestSide:
     """Between pixels of an image and those of the model's input, as `predictor.transform` upstream.
 
     Of a SAM 2, which squashes images to a square, `squashed` is true. The methods ending in `_torch` take what numpy
-    can read, CPU tensors too, and return numpy arrays.
+    can read, CPU tensors too, and return numpy arrays, or tensors for a tensor.
     """
 
     def __init__(self, target_length: int, *, squashed: bool = False) -> None:
@@ -42,7 +46,13 @@ class ResizeLongestSide:
             raise PromptError(f"boxes: got shape {xyxy.shape}, expected (B, 4) as x0, y0, x1, y1")
         return self.apply_coords(xyxy.reshape(-1, 2, 2), original_size).reshape(-1, 4)
 
-    apply_coords_torch, apply_boxes_torch = apply_coords, apply_boxes
+    def apply_coords_torch(self, coords: Any, original_size: tuple[int, int]) -> Any:
+        """As `apply_coords`."""
+        return _as_tensors(coords, self.apply_coords(coords, original_size))[0]
+
+    def apply_boxes_torch(self, boxes: Any, original_size: tuple[int, int]) -> Any:
+        """As `apply_boxes`."""
+        return _as_tensors(boxes, self.apply_boxes(boxes, original_size))[0]
 
 
 class SamPredictorApi:
@@ -112,12 +122,13 @@ class SamPredictorApi:
         multimask_output: bool = True,
         return_logits: bool = False,
         hq_token_only: bool = False,
-    ) -> tuple[Array, Float32, Float32]:
+    ) -> tuple[Any, ...]:
         """As `predict_batch`, for prompts that `transform` has moved to the model's frame: (B,N,2), (B,N), (B,4).
 
-        Takes what numpy can read, torch tensors on the CPU too; returns numpy arrays.
+        Takes what numpy can read, torch tensors on the CPU too; returns numpy arrays, or tensors if the points or the
+        boxes are tensors.
         """
-        return self.predict_batch(
+        results = self.predict_batch(
             None if point_coords is None else self._to_image(finite_numbers("point_coords", point_coords)),
             point_labels,
             None if boxes is None else self._to_image(finite_numbers("boxes", boxes).reshape(-1, 2, 2)).reshape(-1, 4),
@@ -126,8 +137,17 @@ class SamPredictorApi:
             return_logits,
             hq_token_only,
         )
+        return _as_tensors(boxes if point_coords is None else point_coords, *results)
 
     def _to_image(self, coords: Array) -> Array:
         """(..., 2) pixels of the resized image -> float64 pixels of the current image."""
         (height, width), (input_height, input_width) = self.original_size, self.input_size
         return coords * (width / input_width, height / input_height)
+
+
+def _as_tensors(given: object, *results: Array) -> tuple[Any, ...]:
+    """The results, as torch tensors if `given` is one."""
+    if type(given).__module__ != "torch":
+        return results
+    torch = sys.modules["torch"]
+    return tuple(torch.from_numpy(result) for result in results)

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.config import DEMO_CHECKPOINT
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.errors import ImageError, PromptError
-from tests.support.official import import_official
+from tests.support.official_demo import official_predictor
 from tests.support.parity import RELATIVE_ERROR
-from tests.support.reference import official_sam, photographs
+from tests.support.reference import photographs
 
 IMAGE = photographs()["landscape 400 x 600"]
 BOX, POINTS, LABELS = np.array([90, 60, 480, 340]), np.array([[240, 200], [400, 150]]), np.array([1, 0])
@@ -24,15 +22,7 @@ BOXES = np.array([[90, 60, 480, 340], [10, 10, 200, 250], [300, 100, 590, 390]])
 
 @pytest.fixture(scope="module")
 def official() -> Any:
-    from safetensors.torch import load_file
-
-    package = import_official()
-    state = {name: tensor.float() for name, tensor in load_file(DEMO_CHECKPOINT).items()}
-    hq_token, sam_token = "mask_decoder.hf_token.weight", "mask_decoder.mask_tokens.weight"
-    state[hq_token] = state[hq_token] * state[sam_token][:1]
-    sam = official_sam(package, VARIANTS["demo"])
-    sam.load_state_dict(state)
-    return package.SamPredictor(sam)
+    return official_predictor()
 
 
 @pytest.fixture(scope="module")
