@@ -121,7 +121,7 @@ def results(imports: str, folder: Path, *arguments: object) -> Mapping[str, Any]
     script.write_text(HEAD.format(imports=imports) + DEMO + NOTEBOOK + TAIL)
     command = [sys.executable, str(script), str(folder / "image.png"), str(output), *map(str, arguments)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=env)
     assert done.returncode == 0, done.stderr
     return dict(np.load(output))
 

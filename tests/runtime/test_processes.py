@@ -181,7 +181,7 @@ def run(code: str, *arguments: object, folder: Path) -> str:
     script = folder / "script.py"
     script.write_text(code)
     command = [sys.executable, str(script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -202,6 +202,48 @@ def test_a_forked_child_ends_by_itself(tiny_bundle: Bundle, tmp_path: Path, prov
     printed = run(FORKED, provider, tiny_bundle.path, folder=tmp_path)
     assert printed.startswith(said)
     assert bool(printed) is bool(said)
+
+
+POOLS = """
+import sys
+import joblib
+import numpy as np
+import torch
+from samhq_runtime import Predictor
+
+class Logits(torch.utils.data.Dataset):
+    def __init__(self, predictor):
+        self.predictor = predictor
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, seed):
+        return answer(self.predictor, seed)
+
+def answer(predictor, seed):
+    predictor.set_image(np.random.default_rng(seed).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    return predictor.predict(box=[5, 6, 40, 50])[2]
+
+if __name__ == "__main__":
+    predictor = Predictor(sys.argv[1], threads=1)
+    expected = [answer(predictor, seed) for seed in range(4)]
+    got = joblib.Parallel(n_jobs=2, backend="loky")(joblib.delayed(answer)(predictor, seed) for seed in range(4))
+    np.testing.assert_array_equal(got, expected)
+    for method in ("fork", "spawn"):
+        loader = torch.utils.data.DataLoader(
+            Logits(predictor), num_workers=2, multiprocessing_context=method, timeout=120, batch_size=2
+        )
+        np.testing.assert_array_equal(torch.cat(list(loader)).numpy(), expected)
+    print(len(expected))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
+def test_joblib_and_a_data_loader(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """A Predictor as an argument, and in the data set of workers, forked and started anew."""
+    pytest.importorskip("joblib")
+    assert run(POOLS, tiny_bundle.path, folder=tmp_path) == "4\n"
 
 
 APPLICATION = """
