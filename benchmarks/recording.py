@@ -14,9 +14,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from samhq_runtime.bench.machine import LIBRARIES, describe_machine
+from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.bundle import load_bundle
 from samhq_runtime.files import write_whole
+from samhq_runtime.machine.libraries import LIBRARIES
 
 from .pages import ROOT
 

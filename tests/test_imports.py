@@ -29,6 +29,7 @@ GROUND = {
     "runtime.closing": "",
     "runtime.installing": "errors",
     "runtime.whole_numbers": "errors",
+    "runtime.children": "",
 }
 # room: rooms it may import besides, all of them in rows above its own. `runtime` and `exporter` are the packages' own
 # `__init__`. The exporter may import the runtime's rooms, never the other way round.
@@ -40,7 +41,8 @@ MAY_IMPORT = {
     "runtime.masks": "frames",
     "runtime.nvidia": "manifest",
     "runtime.session": "manifest nvidia",
-    "runtime.auto": "manifest nvidia session",
+    "runtime.machine": "",
+    "runtime.auto": "manifest nvidia session machine",
     "runtime.bundle": "manifest frames masks nvidia session auto",
     "runtime.engine": "parity manifest frames nvidia session bundle",
     "runtime.debug": "parity frames bundle",
@@ -53,15 +55,15 @@ MAY_IMPORT = {
     "runtime.everything": "frames masks embeddings predictor",
     "runtime": "bundle embeddings predictor everything",
     "runtime.evaluation": "runtime frames masks session bundle predictor",
-    "runtime.bench": "manifest frames masks session auto bundle predictor",
-    "runtime.doctor": "manifest nvidia session engine",
+    "runtime.bench": "manifest frames masks session machine auto bundle predictor",
+    "runtime.tune": "parity manifest frames masks session machine auto bundle engine predictor bench",
+    "runtime.doctor": "manifest nvidia session machine engine",
     "runtime.serve": "runtime frames masks bundle embeddings predictor",
     "runtime.triton": "manifest bundle predictor serve",
     "runtime.fleet": "frames masks session embeddings predictor serve",
     "runtime.rasters": "masks",
-    "runtime.commands": "manifest frames masks nvidia session bundle engine debug embeddings predictor everything "
-    "evaluation "
-    "bench doctor serve triton fleet rasters",
+    "runtime.commands": "manifest frames masks nvidia session auto bundle engine debug embeddings predictor everything "
+    "evaluation bench tune doctor serve triton fleet rasters",
     "runtime.cli": "runtime commands",
     "runtime.__main__": "cli",
     "exporter.architecture": "",

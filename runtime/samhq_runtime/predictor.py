@@ -70,11 +70,9 @@ class Predictor(SamPredictorApi, BatchApi, Closing):
         self._ways = self.bundle.ways(providers, threads)
         self._encoder, self._decoder = self.bundle.open_both(self._ways, provider_options=provider_options)
         self._check_engines()
+        group = prompts_per_call or self._ways.prompts_per_call or PROMPTS_PER_CALL
         self._decoding = Decoding(
-            session=self._decoder,
-            sizes=self._sizes,
-            hq_token=self._hq_token,
-            prompts_per_call=prompts_per_call or self._ways.prompts_per_call or PROMPTS_PER_CALL,
+            session=self._decoder, sizes=self._sizes, hq_token=self._hq_token, prompts_per_call=group
         )
         asked = text_of(names_by_graph(providers))
         self._options = {"providers": asked, "threads": threads, "provider_options": provider_options}

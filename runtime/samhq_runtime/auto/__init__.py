@@ -1,8 +1,10 @@
 """From the providers that a caller asked for to the way each graph runs; what `auto` means on this machine.
 
-In: a manifest, names of providers. Out: `Ways`. Imports manifest, nvidia and the names of session; opens nothing.
+In: a bundle's folder and manifest, names of providers. Out: `Ways`, stored ones first. Imports manifest, nvidia,
+machine and the names of session; opens nothing.
 """
 
-from .ways import Way, Ways, ways_of
+from .resolve import stored_ways, ways_of
+from .ways import Way, Ways
 
-__all__ = ["Way", "Ways", "ways_of"]
+__all__ = ["Way", "Ways", "stored_ways", "ways_of"]

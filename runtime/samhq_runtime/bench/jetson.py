@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .system_files import read_fact
+from ..machine.system_files import read_fact
 
 _INPUT_RAILS = ("VDD_IN", "POM_5V_IN", "5V_IN")  # whole module; boards without one are the sum of their rails
 _TEGRASTATS_RAIL = re.compile(r"(?P<rail>[A-Z][A-Z0-9_]*) (?P<now>\d+)(?:mW)?/(?P<average>\d+)(?:mW)?(?=\s|$)")

@@ -14,6 +14,7 @@ from ..tables import format_table
 
 if TYPE_CHECKING:
     from ..doctor import Report
+    from ..doctor.advice import Processor
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,6 +55,7 @@ def _print(report: Report, engines: Mapping[str, str]) -> None:
     system = [
         ("Python", facts.python),
         ("platform", facts.platform),
+        *_processor(report.processor),
         ("NVIDIA driver", facts.driver.get("driver") or "-"),
         ("newest CUDA it runs", facts.driver.get("cuda") or "-"),
         ("GPUs", gpus),
@@ -69,3 +71,18 @@ def _print(report: Report, engines: Mapping[str, str]) -> None:
         print(f"\nproblem: {problem.what}\n   cure: {problem.do}")
     if not report.problems:
         print("\nno known problem")
+    for advice in report.advice:
+        print(f"\nfaster: {advice.what}\n    how: {advice.do}")
+
+
+def _processor(processor: Processor) -> list[tuple[str, str]]:
+    limit, quota = processor.memory_limit, processor.quota
+    return [
+        ("processor", processor.model),
+        ("cores, physical", str(processor.physical_cores or "-")),
+        ("cores this process may use", str(processor.usable_cores or "-")),
+        ("container's share of them", f"{quota:g}" if quota else "no limit"),
+        ("container's memory", f"{limit / 1e9:.1f} GB" if limit else "no limit"),
+        ("multiplies in bfloat16", ", ".join(processor.bf16) or "no"),
+        ("multiplies in int8", ", ".join(processor.int8) or "no"),
+    ]

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from ..errors import ImageError, SamHqError, interrupted
 from ..tables import printable
 from .options import (
-    PROVIDERS_HELP,
     add_embeddings,
     add_max_image_mp,
+    add_providers,
     add_verify_key,
     add_white_point,
+    chosen_providers,
     max_bytes_of,
+    provider_options,
 )
 from .progress_bar import late_bar
 
@@ -37,7 +39,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     encode.add_argument("images", type=Path, nargs="+", help="folders, image files, patterns, lists (.txt)")
     add_embeddings(encode, required=True)
     encode.add_argument("--float16", action="store_true", help="half the size; features are rounded")
-    encode.add_argument("--providers", default="cpu", help=f"{PROVIDERS_HELP} (default: cpu)")
+    add_providers(encode)
     add_max_image_mp(encode)
     add_white_point(encode)
 
@@ -51,7 +53,8 @@ def _encode(options: argparse.Namespace) -> None:
     if options.max_image_mp is not None:
         allow_megapixels(options.max_image_mp)
     images = image_files(options.images)
-    with Predictor(options.bundle, providers=options.providers) as predictor:
+    providers = chosen_providers(options)
+    with Predictor(options.bundle, providers=providers, provider_options=provider_options(options)) as predictor:
         folder = EmbeddingFolder(
             predictor, options.embeddings, max_bytes=max_bytes_of(options), float16=options.float16
         )

@@ -23,7 +23,14 @@ from ..masks.choice import MaskChoice
 from ..predictor import Predictor
 from ..tables import printable
 from .generator_options import DEFAULTS, NO_MATTER, add_generator_options, generator_options
-from .options import add_max_image_mp, add_providers, add_verify_key, add_white_point, provider_options
+from .options import (
+    add_max_image_mp,
+    add_providers,
+    add_verify_key,
+    add_white_point,
+    chosen_providers,
+    provider_options,
+)
 from .progress_bar import late_bar
 
 _DESCRIPTION = """Segment everything in images: a grid of points is put on each, and masks that are good, stable and no
@@ -65,7 +72,7 @@ def _everything(options: argparse.Namespace) -> None:
     asked = {**generator_options(options), "output_mode": options.output_mode}
     with Predictor(
         options.bundle,
-        providers=options.providers,
+        providers=chosen_providers(options),
         provider_options=provider_options(options),
         hq_token=options.hq_token,
     ) as predictor:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..callbacks import Notice
 from ..errors import ConfigError
 from ..session.ort_providers import PROVIDERS
 from ..session.providers import AUTO, ENGINE_PROVIDERS, OPENVINO
@@ -23,8 +25,10 @@ _NEGATIVE = re.compile(r"-[.\d]")
 
 
 def add_providers(parser: argparse.ArgumentParser) -> None:
-    """For commands that open one `Predictor`."""
-    parser.add_argument("--providers", default="cpu", help=f"{PROVIDERS_HELP} (default: cpu)")
+    """For commands that open one `Predictor`; `chosen_providers` and `provider_options` read it."""
+    parser.add_argument(
+        "--providers", help=f"{PROVIDERS_HELP} (default: {AUTO} once `samhq tune` ran for the bundle here, else cpu)"
+    )
     parser.add_argument(
         "--provider-option",
         type=_provider_option,
@@ -33,6 +37,23 @@ def add_providers(parser: argparse.ArgumentParser) -> None:
         metavar="PROVIDER.OPTION=VALUE",
         help="such as cuda.device_id=1 or engine.cuda_graph=0; repeatable",
     )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def chosen_providers(options: argparse.Namespace, *, tell: Notice = _say) -> str:
+    """As asked for, or the default, which is told where it is a stored choice."""
+    if options.providers is not None:
+        return str(options.providers)
+    from ..auto import stored_ways
+
+    ways = stored_ways(options.bundle)
+    if ways is None:
+        return "cpu"
+    tell(f"as tuned for this machine: --providers {ways}")
+    return AUTO
 
 
 def provider_options(options: argparse.Namespace) -> dict[str, dict[str, str]]:

@@ -13,6 +13,7 @@ from .options import (
     add_providers,
     add_verify_key,
     add_white_point,
+    chosen_providers,
     max_bytes_of,
     provider_options,
 )
@@ -111,7 +112,10 @@ def _open(options: argparse.Namespace) -> Predictor:
     if options.compare_sam:
         require_hq("--compare-sam", token_masks=bundle.manifest.sizes.token_masks)
     return Predictor(
-        bundle, providers=options.providers, provider_options=provider_options(options), hq_token=options.hq_token
+        bundle,
+        providers=chosen_providers(options),
+        provider_options=provider_options(options),
+        hq_token=options.hq_token,
     )
 
 

@@ -13,7 +13,7 @@ from ..flags import flag_of
 from ..fleet.jobs import ImageJob, read_jobs
 from ..installing import install_command, unavailable
 from ..tables import printable
-from .options import max_bytes_of
+from .options import chosen_providers, max_bytes_of
 
 if TYPE_CHECKING:
     from ..fleet.segmenter import FleetOptions
@@ -63,7 +63,7 @@ def predict_folder(options: argparse.Namespace) -> None:
         output=options.output.resolve(),
         multimask_output=options.multimask,
         hq_token_only=options.hq_token_only,
-        providers=options.providers,
+        providers=chosen_providers(options),
         hq_token=options.hq_token and options.hq_token.resolve(),
         max_image_mp=options.max_image_mp,
         white_point=options.white_point,

@@ -12,7 +12,7 @@ from ..files import sha256_of
 from ..flags import flag_of
 from ..manifest import MANIFEST_NAME
 from .generator_options import NO_MATTER, add_generator_options, generator_options
-from .options import add_providers, add_verify_key, provider_options
+from .options import add_providers, add_verify_key, chosen_providers, provider_options
 from .progress_bar import late_bar
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def _run(options: argparse.Namespace, bundle: Bundle, raster: Raster, crs: str |
 
     tiles, asked = Tiling(options.tile, options.overlap).of(*raster.size), generator_options(options)
     with ExitStack() as stack:
-        predictor = Predictor(bundle, providers=options.providers, provider_options=provider_options(options))
+        providers = chosen_providers(options)
+        predictor = Predictor(bundle, providers=providers, provider_options=provider_options(options))
         generator = MaskGenerator(stack.enter_context(predictor), **asked)
         kept = KeptTiles(Path(f"{options.output}.tiles"), _setting(options, asked))
         show = late_bar(stack, options.raster.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 from ..errors import BackendUnavailable
 from ..flags import flag_of
 from ..serve.options import LOG_FORMATS, LOG_LEVELS, ServeOptions
-from .options import add_providers, add_verify_key, provider_options
+from .options import add_providers, add_verify_key, chosen_providers, provider_options
+
+_log = logging.getLogger(__name__)
 
 _HELP = {
     "host": "address to listen on; clients are asked for nothing without --token-file: think before you open it",
@@ -93,7 +96,10 @@ def _serve(options: argparse.Namespace) -> None:
         )
     names = {field.name for field in fields(ServeOptions)} - {"provider_options"}
     given = {name: getattr(options, name) for name in names} | {"provider_options": provider_options(options)}
-    serve_options = ServeOptions(**given | {name: tuple(given[name]) for name in _REPEATED})
+    from ..serve.logs import configure_logging
     from ..serve.runner import serve
 
+    configure_logging(options.log_format, options.log_level)  # notices about a stored choice are lines of the log, too
+    given["providers"] = chosen_providers(options, tell=_log.info)
+    serve_options = ServeOptions(**given | {name: tuple(given[name]) for name in _REPEATED})
     serve(options.bundle, serve_options)

@@ -2,7 +2,8 @@
 
 Everything that could crash or hang (drivers, providers) runs in child processes with a time limit. Needs numpy alone.
 
-In: this machine, and a bundle if one is asked about. Out: a `Report`. Imports manifest, nvidia, session and engine.
+In: this machine, and a bundle if one is asked about. Out: a `Report`. Imports manifest, nvidia, session, engine
+and machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import ConfigError
+from .advice import Advice, Processor, describe_processor, find_advice
 from .children import ON_GPU, PROBES, ProbeResult, ask_driver, probe
 from .installed import installed_packages
 from .rules import Facts, Problem, find_problems
@@ -27,6 +29,8 @@ class Report:
     """All that was found; `broken` are the providers that were asked for and do not work."""
 
     facts: Facts
+    processor: Processor
+    advice: Sequence[Advice]
     problems: Sequence[Problem]
     asked: Sequence[str]
     broken: Sequence[str] = field(default_factory=tuple)
@@ -62,7 +66,8 @@ def examine(asked: Sequence[str] = (), *, timeout: float = TIMEOUT) -> Report:
         providers=results,
     )
     broken = tuple(name for name in asked if results[name].status != "works")
-    return Report(facts, find_problems(facts), tuple(asked), broken)
+    processor = describe_processor()
+    return Report(facts, processor, find_advice(processor, results), find_problems(facts), tuple(asked), broken)
 
 
 def _without_gpu(name: str, result: ProbeResult) -> ProbeResult:
@@ -70,4 +75,4 @@ def _without_gpu(name: str, result: ProbeResult) -> ProbeResult:
     return replace(result, status="no GPU") if name in ON_GPU and result.status == "broken" else result
 
 
-__all__ = ["PROBES", "Facts", "ProbeResult", "Problem", "Report", "examine"]
+__all__ = ["PROBES", "Advice", "Facts", "ProbeResult", "Problem", "Processor", "Report", "examine"]

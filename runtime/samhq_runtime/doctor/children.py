@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..children import ask_child
 from ..nvidia.flavour import FLAVOURS
 from ..session.ort_providers import PROVIDERS
 from ..session.providers import OPENVINO
@@ -49,29 +45,10 @@ def ask_driver(timeout: float) -> Mapping[str, Any]:
 
 def _ask(name: str, timeout: float) -> Any:
     """The child's answer, or a broken ProbeResult if it gave none."""
-    command = [sys.executable, "-m", f"{__package__}.probe", name]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
-    except subprocess.TimeoutExpired:
-        return ProbeResult("broken", f"no answer in {timeout:.0f} s: it hangs")
-    except OSError as e:
-        return ProbeResult("broken", f"cannot start a process ({e.strerror})")
-    lines = child.stdout.strip().splitlines()
-    try:
-        answer = json.loads(lines[-1]) if lines and child.returncode == 0 else None
-    except ValueError:
-        answer = None
-    if answer is None:
-        return ProbeResult("broken", _death(child.returncode, child.stderr))
-    missing = _LIBRARY.search(child.stderr)
-    if answer.get("status") == "broken" and missing:
-        answer["detail"] += f" (missing: {missing.group(1) or missing.group(2)})"
-    return answer
-
-
-def _death(code: int, errors: str) -> str:
-    last = (errors.strip().splitlines() or ["it said nothing"])[-1]
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}: {last}"
-    return f"ended with {code}: {last}"
+    child = ask_child(f"{__package__}.probe", name, timeout)
+    if child.death:
+        return ProbeResult("broken", child.death)
+    missing = _LIBRARY.search(child.errors)
+    if child.value.get("status") == "broken" and missing:
+        child.value["detail"] += f" (missing: {missing.group(1) or missing.group(2)})"
+    return child.value

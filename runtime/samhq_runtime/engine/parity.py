@@ -53,11 +53,19 @@ class Closeness:
 
 def run_reference(bundle: Bundle, reference: Reference, encode: Session, decode: Session) -> Outputs:
     """Every output of both graphs for the recorded image and prompts, and for a mask prompt of their own."""
+    return decode_reference(bundle, reference, encode.keep({"input_image": reference_input(bundle, reference)}), decode)
+
+
+def reference_input(bundle: Bundle, reference: Reference) -> Array:
+    """The recorded image as the encoder takes it."""
     manifest = bundle.manifest
-    input_image = preprocess(reference.image, manifest.sizes.frame, manifest.pixel_mean, manifest.pixel_std)
-    features: Mapping[str, Tensor] = encode.keep({"input_image": input_image})
+    return preprocess(reference.image, manifest.sizes.frame, manifest.pixel_mean, manifest.pixel_std)
+
+
+def decode_reference(bundle: Bundle, reference: Reference, features: Mapping[str, Tensor], decode: Session) -> Outputs:
+    """As `run_reference`, of an image that was encoded before."""
     outputs: Outputs = {name: [np.asarray(tensor)] for name, tensor in features.items()}
-    prompts = [recorded.feeds(manifest.sizes) for recorded in reference.prompts]
+    prompts = [recorded.feeds(bundle.manifest.sizes) for recorded in reference.prompts]
     for feeds in prompts:
         for name, array in decode({**features, **feeds}).items():
             outputs.setdefault(name, []).append(array)

@@ -16,9 +16,10 @@ import pytest
 
 from samhq_runtime.bench import energy
 from samhq_runtime.bench.jetson import describe_jetson, parse_tegrastats, power_mode, rail_watts, total_watts
-from samhq_runtime.bench.machine import describe_cpu, describe_machine
+from samhq_runtime.bench.machine import describe_machine
 from samhq_runtime.bench.memory import HostMemory, host_memory, reset_peak
 from samhq_runtime.bench.rapl import rapl_counters
+from samhq_runtime.machine.processor import describe_cpu
 
 CONF = """
 # MAXN is the NONE power model to release all constraints

@@ -1,0 +1,19 @@
+"""Versions of the distributions that decide speed."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+# `onnxruntime` and `onnxruntime-gpu` are one module from two of them.
+LIBRARIES = ("samhq-export", "numpy", "Pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "cuda-python")
+
+
+def versions(libraries: tuple[str, ...]) -> dict[str, str]:
+    """Versions of those that are installed."""
+    found = {}
+    for name in libraries:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
