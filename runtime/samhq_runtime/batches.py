@@ -73,17 +73,7 @@ class BatchApi:
         Raises:
             PromptError: as `predict`.
         """
-        for index, (image, of_image) in enumerate(prompts):
-            if not isinstance(image, EncodedImage):
-                raise PromptError(
-                    f"prompts[{index}]: got {type(image).__name__}, expected what predictor.encode(image) returns"
-                )
-            unknown = sorted(set(of_image) - {"point_coords", "point_labels", "box", "mask_input"})
-            if unknown:
-                raise PromptError(
-                    f"prompts[{index}]: got {', '.join(unknown)}, expected some of point_coords, point_labels, box, "
-                    "mask_input"
-                )
+        _require_prompts(prompts)
         return self._masks_of(
             prompts,
             multimask_output=multimask_output,
@@ -126,3 +116,18 @@ class BatchApi:
         for _ in range(rounds - 1 if len(masks) else 0):
             masks, iou, logits = self.predict_batch(*prompts, logits, False, return_logits, **tokens)
         return masks, iou, logits
+
+
+def _require_prompts(prompts: Sequence[tuple[EncodedImage, Mapping[str, ArrayLike]]]) -> None:
+    """PromptError unless each is an encoded image and prompts by the names of `predict`."""
+    for index, (image, of_image) in enumerate(prompts):
+        if not isinstance(image, EncodedImage):
+            raise PromptError(
+                f"prompts[{index}]: got {type(image).__name__}, expected what predictor.encode(image) returns"
+            )
+        unknown = sorted(set(of_image) - {"point_coords", "point_labels", "box", "mask_input"})
+        if unknown:
+            raise PromptError(
+                f"prompts[{index}]: got {', '.join(unknown)}, expected some of point_coords, point_labels, box, "
+                "mask_input"
+            )

@@ -46,8 +46,7 @@ def predict_folder(options: argparse.Namespace) -> None:
     """Do what is not done yet; ends with an error if an image could not be segmented."""
     if options.prompts is None:
         raise ConfigError("--ray and --worker options: for a folder of images; give its prompts with --prompts")
-    given = [flag_of(name) for name in _SINGLE_IMAGE if getattr(options, name)]
-    if given:
+    if given := [flag_of(name) for name in _SINGLE_IMAGE if getattr(options, name)]:
         raise ConfigError(f"{', '.join(given)}: for a single image, not for a folder with --prompts")
     resources = _ray_resources(options)
     jobs = read_jobs(options.prompts)
