@@ -101,6 +101,13 @@ BENCHMARKS = {
             libraries=_TORCH,
         ),
         Benchmark(
+            name="everything",
+            question="are the masks of everything mode the official generator's, and how much faster?",
+            cost="5 min; 8 GB",
+            tables={"everything": "docs/everything.md", "everything grids": "docs/everything.md"},
+            libraries=("torch", "segment-anything-hq", "opencv-python-headless"),
+        ),
+        Benchmark(
             name="export_cost",
             question="what do an export, and loading what it wrote, take?",
             cost="15 min; vit_h 11 GB",

@@ -17,6 +17,7 @@ from samhq_exporter.weights.checkpoint import load_checkpoint
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.contract import Array
 from samhq_runtime.errors import CheckpointError, ConfigError
+from samhq_runtime.everything.generator import MaskGenerator
 from samhq_runtime.frames.geometry import preprocess
 from samhq_runtime.predictor import Predictor
 from tests.support.sam2_golden import OPTIONS, Golden, cases, disc, images
@@ -83,6 +84,25 @@ def test_predictions(model: str, bundle: Bundle, image: str) -> None:
                     if options == "single":
                         earlier[case] = logits
                     compare(golden, f"{image}/{case}/{options}", masks, iou, logits)
+
+
+def test_everything_is_every_candidate_of_the_grid(bundle: Bundle) -> None:
+    """The predictor's masks, the better first; no official generator is at hand to compare with."""
+    image, every = images()["cat"], {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
+    with Predictor(bundle, threads=1) as predictor:
+        records = MaskGenerator(predictor, 2, **every).generate(image)
+        points = [record["point_coords"] for record in records]
+        grid = [
+            [[x, y]]
+            for y in np.multiply([0.25, 0.75], image.shape[0])
+            for x in np.multiply([0.25, 0.75], image.shape[1])
+        ]
+        assert all(points.count(point) == 3 for point in grid)
+        masks, iou, _ = predictor.predict_batch(grid, [[1]] * 4, image=predictor.encode(image))
+    order = np.argsort(-iou.ravel(), kind="stable")
+    for record, index in zip(records, order, strict=True):
+        assert (record["segmentation"] != masks.reshape(-1, *masks.shape[2:])[index]).sum() <= PIXELS
+        assert record["predicted_iou"] == pytest.approx(iou.ravel()[index], abs=IOU)
 
 
 def compare(golden: Golden, name: str, masks: Array, iou: Array, logits: Array) -> None:

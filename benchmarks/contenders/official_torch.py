@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.support.official import declare_torchvision_operators  # tests/support/official.py
+from tests.support.official import declare_torchvision_operators, official_generator  # tests/support/official.py
 
 declare_torchvision_operators()
 from segment_anything_hq import SamPredictor, sam_model_registry  # noqa: E402
 
+from tests.support.reference import official_demo_sam  # noqa: E402
+
+from .everything import options_of  # noqa: E402
 from .scene import PHOTO_HW, PICTURE_HW, Scene  # noqa: E402
+
+DEMO = "demo"  # the variant of the model that comes with this project
 
 
 def load(contender: str, job: str, scene: Scene) -> Callable[[], Any]:
@@ -28,6 +33,9 @@ def load(contender: str, job: str, scene: Scene) -> Callable[[], Any]:
     if kind == "photo":
         photo, boxes = np.load(scene.photo), scene.boxes(int(count), PHOTO_HW)
         return torch.inference_mode()(lambda: _segment(predictor, photo, boxes))
+    if kind == "everything":
+        generator = official_generator()(sam, **options_of(scene))
+        return torch.inference_mode()(lambda: generator.generate(np.load(scene.picture)))
     predictor.set_image(np.load(scene.picture))
     prompts = _model_frame(predictor, scene.boxes(int(count)), PICTURE_HW)
     return torch.inference_mode()(lambda: _masks(predictor, prompts))
@@ -36,6 +44,8 @@ def load(contender: str, job: str, scene: Scene) -> Callable[[], Any]:
 def official_sam(scene: Scene) -> Any:
     if scene.threads:
         torch.set_num_threads(scene.threads)
+    if scene.variant == DEMO:
+        return official_demo_sam()
     return sam_model_registry[scene.variant](checkpoint=str(scene.checkpoint)).eval().requires_grad_(False)
 
 

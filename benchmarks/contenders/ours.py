@@ -9,9 +9,11 @@ import numpy as np
 
 from samhq_runtime.bundle import load_bundle
 from samhq_runtime.contract import IMAGE_ENCODER
+from samhq_runtime.everything.generator import MaskGenerator
 from samhq_runtime.predictor import Predictor
 from samhq_runtime.session import ort  # noqa: F401  # counted as import, like the peers' own
 
+from .everything import options_of
 from .scene import PHOTO_HW, Scene
 
 PROVIDERS = {"ours": "cpu", "ours int8": "cpu", "ours OpenVINO": "openvino", "ours OpenVINO bf16": "openvino:bf16"}
@@ -28,6 +30,9 @@ def load(contender: str, job: str, scene: Scene) -> Callable[[], Any]:
     if kind == "photo":
         photo, boxes = np.load(scene.photo), scene.boxes(int(count), PHOTO_HW)
         return lambda: _segment(predictor, photo, boxes)
+    if kind == "everything":
+        generator = MaskGenerator(predictor, **options_of(scene))
+        return lambda: generator.generate(np.load(scene.picture))
     predictor.set_image(np.load(scene.picture))
     boxes = scene.boxes(int(count))
     return lambda: predictor.predict_batch(box=boxes, multimask_output=False)[0]
