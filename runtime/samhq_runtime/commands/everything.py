@@ -79,7 +79,8 @@ def _everything(options: argparse.Namespace) -> None:
         generator = MaskGenerator(predictor, **asked)
         MaskChoice(sizes=predictor.bundle.manifest.sizes, **_choice(options))  # refuse what no image can have
         require_settings(options.output, _settings(options, asked))
-        sweep(options.output)
+        for folder in filter(None, (options.output, options.overlay)):
+            sweep(folder)
         todo = {name: path for name, path in images.items() if not _is_done(options, name)}
         masks, failed = _segment_all(generator, todo, options)
     print(
