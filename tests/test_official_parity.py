@@ -15,6 +15,7 @@ from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.model import PlainSam
 from samhq_runtime import Predictor
 from samhq_runtime.bundle import Bundle
+from samhq_runtime.contract import ModelFrame
 from samhq_runtime.evaluation.metrics import iou
 from tests.support import official
 from tests.support.bundles import export
@@ -56,7 +57,7 @@ def assert_same(
             got = predictor.predict(**prompts, return_logits=True, **options)
             case = f"{name}, {kind}, {options}"
             assert_same_answer(got, expected, case)
-            assert_exact_masks(got, expected, case, sizes.image_size)
+            assert_exact_masks(got, expected, case, sizes.frame)
             if kind in ("point", "box"):  # each goes on from its own first answer
                 corrected = prompts_for(image, "points", low_res)
                 expected = official_predictions(reference, {**corrected, "mask_input": expected[2]}, **options)
@@ -74,10 +75,10 @@ def assert_same_answer(got: tuple[Any, ...], expected: tuple[Any, ...], case: st
     assert iou(masks, official_masks) >= least or differing <= 1, (case, differing)
 
 
-def assert_exact_masks(got: tuple[Any, ...], expected: tuple[Any, ...], case: str, image_size: int) -> None:
+def assert_exact_masks(got: tuple[Any, ...], expected: tuple[Any, ...], case: str, frame: ModelFrame) -> None:
     """Against the official logits upscaled in float64, which leaves the packages' largest rounding out."""
     masks = got[0] > 0
-    exact = exact_masks(expected[2], masks.shape[-2:], image_size)
+    exact = exact_masks(expected[2], masks.shape[-2:], frame)
     differing = int((masks != exact).sum())
     assert iou(masks, exact) >= MASK_IOU or differing <= 1, (case, differing)
 

@@ -9,37 +9,28 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from samhq_exporter.passes import check_rules
 from samhq_exporter.precision.typed import traced
 from samhq_exporter.tracing.modules import graphs_of
+from samhq_exporter.training.config import TrainHqConfig
+from samhq_exporter.training.run import train_hq
 from samhq_exporter.weights.checkpoint import load_checkpoint
+from samhq_exporter.weights.tuned_token import with_hq_token
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.contract import Array
 from samhq_runtime.errors import CheckpointError, ConfigError
 from samhq_runtime.everything.generator import MaskGenerator
 from samhq_runtime.frames.geometry import preprocess
 from samhq_runtime.predictor import Predictor
+from tests.support.models import seeded_checkpoint
 from tests.support.sam2_golden import OPTIONS, Golden, cases, disc, images
-from tests.support.sam2_weights import seeded_state
-from tests.support.shared import shared, shared_bundle
+from tests.support.shared import shared_bundle
 
 MODELS = ("sam2", "hq_sam2")
 FEATURES = {"image_embeddings": "image_embed", "high_res_feats_0": "feat_s0", "high_res_feats_1": "feat_s1"}
 RELATIVE, IOU, PIXELS = 1e-5, 1e-5, 3  # of a tensor's range; absolute; of a mask
-
-
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files as they are released: all of the weights, those for videos too, under the key `model`."""
-
-    def make(folder: Path) -> None:
-        for model in MODELS:
-            state = {name: torch.from_numpy(value) for name, value in seeded_state(Golden(model).keys).items()}
-            torch.save({"model": state}, folder / f"{model}.pt")
-
-    folder = shared(tmp_path_factory, "sam2-checkpoints", make)
-    return {model: folder / f"{model}.pt" for model in MODELS}
 
 
 @pytest.fixture(scope="session", params=MODELS)
@@ -48,8 +39,8 @@ def model(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def bundle(model: str, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return shared_bundle(tmp_path_factory, checkpoints[model])
+def bundle(model: str, sam2_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return shared_bundle(tmp_path_factory, sam2_checkpoints[model])
 
 
 def close(golden: Golden, name: str, got: Array, *, range_of: float | None = None) -> None:
@@ -132,8 +123,8 @@ def test_embeddings_as_files(model: str, bundle: Bundle, tmp_path: Path) -> None
     np.testing.assert_array_equal(got, expected)
 
 
-def test_another_hq_token_changes_the_masks(checkpoints: dict[str, Path], tmp_path_factory: Any) -> None:
-    bundle = shared_bundle(tmp_path_factory, checkpoints["hq_sam2"])
+def test_another_hq_token_changes_the_masks(sam2_checkpoints: dict[str, Path], tmp_path_factory: Any) -> None:
+    bundle = shared_bundle(tmp_path_factory, sam2_checkpoints["hq_sam2"])
     image, token = images()["cat"], np.full((1, bundle.manifest.sizes.embed_dim), 0.5, np.float32)
     results = []
     for hq_token in (None, token):
@@ -144,8 +135,8 @@ def test_another_hq_token_changes_the_masks(checkpoints: dict[str, Path], tmp_pa
 
 
 @pytest.mark.parametrize(("fusion", "operator"), [("sum", "Add"), ("hadamard", "Mul")])
-def test_token_fusion_is_a_live_node(checkpoints: dict[str, Path], fusion: str, operator: str) -> None:
-    sam = load_checkpoint(checkpoints["hq_sam2"], token_fusion=fusion).sam
+def test_token_fusion_is_a_live_node(sam2_checkpoints: dict[str, Path], fusion: str, operator: str) -> None:
+    sam = load_checkpoint(sam2_checkpoints["hq_sam2"], token_fusion=fusion).sam
     decoder = traced(graphs_of(sam)[1])
     check_rules(decoder, token_fusion=fusion)
     assert [node.op_type for node in decoder.graph if (node.name or "").startswith("/token_fusion/")] == [operator]
@@ -157,8 +148,8 @@ def test_positions_are_a_constant(bundle: Bundle) -> None:
     assert not operators & {"Resize", "Tile", "Mod"}
 
 
-def test_tensors_for_videos_are_named(checkpoints: dict[str, Path]) -> None:
-    checkpoint = load_checkpoint(checkpoints["sam2"])
+def test_tensors_for_videos_are_named(sam2_checkpoints: dict[str, Path]) -> None:
+    checkpoint = load_checkpoint(sam2_checkpoints["sam2"])
     assert checkpoint.variant == "hiera_demo"
     assert checkpoint.notice.startswith("sam2.pt: 160 tensors are for videos alone and left out, such as ")
 
@@ -177,16 +168,52 @@ def state_of(path: Path) -> dict[str, torch.Tensor]:
         ("no_mem_embed", r"tensors missing \[image_encoder.neck.no_mem_embed\]"),
     ],
 )
-def test_incomplete_weights(checkpoints: dict[str, Path], tmp_path: Path, left_out: str, message: str) -> None:
-    state = state_of(checkpoints["hq_sam2"])
+def test_incomplete_weights(sam2_checkpoints: dict[str, Path], tmp_path: Path, left_out: str, message: str) -> None:
+    state = state_of(sam2_checkpoints["hq_sam2"])
     torch.save({name: value for name, value in state.items() if not name.startswith(left_out)}, tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path / "m.pt")
 
 
-def test_input_sizes(checkpoints: dict[str, Path]) -> None:
-    sam = load_checkpoint(checkpoints["sam2"], image_size=96).sam
+@pytest.mark.parametrize("name", ["sam2.1_hq_hiera_large.pt", "sam_hq_vit_l.pth"])
+def test_an_hq_model_without_its_hq_part(sam2_checkpoints: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """Which is a plain SAM but for its name."""
+    state = state_of(sam2_checkpoints["hq_sam2"])
+    hq_part = ("hf_token", "hf_mlp", "embedding_maskfeature")
+    plain = {name: value for name, value in state.items() if not any(part in name for part in hq_part)}
+    torch.save(plain, tmp_path / name)
+    with pytest.raises(CheckpointError, match=f"{name}: named as SAM-HQ, but none of the"):
+        load_checkpoint(tmp_path / name)
+    assert load_checkpoint((tmp_path / name).rename(tmp_path / "sam2.1_hiera_large.pt")).token_fusion == "none"
+
+
+def test_a_token_of_sam_hq(sam2_checkpoints: dict[str, Path], hq_sam2_bundle: Bundle, tmp_path: Path) -> None:
+    """Of a length that fits; at run time and at export."""
+    token = {"mask_decoder.hf_token.weight": np.zeros((1, hq_sam2_bundle.manifest.sizes.embed_dim), np.float32)}
+    save_file(token, tmp_path / "token.safetensors")
+    message = r"of another family of models \(mask_decoder.hf_token.weight\), expected one trained for sam2"
+    with pytest.raises(CheckpointError, match=message):
+        Predictor(hq_sam2_bundle, hq_token=tmp_path / "token.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        with_hq_token(load_checkpoint(sam2_checkpoints["hq_sam2"]), tmp_path / "token.safetensors")
+
+
+def test_training_is_of_sam_hq(sam2_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    config = TrainHqConfig(checkpoint=sam2_checkpoints["sam2"], dataset=tmp_path, output=tmp_path / "t.safetensors")
+    with pytest.raises(ConfigError, match=r"sam2\.pt: a SAM 2, whose HQ part is not trained here"):
+        train_hq(config, report=print, note=print)
+
+
+def test_seeded_weights_have_official_names(sam2_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """Those that benchmarks export in the released sizes."""
+    state, names = state_of(seeded_checkpoint("hiera_demo", tmp_path)), set(state_of(sam2_checkpoints["hq_sam2"]))
+    assert set(state) < names
+    assert load_checkpoint(tmp_path / "sam_hq_hiera_demo.pth").token_fusion == "independent"
+
+
+def test_input_sizes(sam2_checkpoints: dict[str, Path]) -> None:
+    sam = load_checkpoint(sam2_checkpoints["sam2"], image_size=96).sam
     features = sam.encode_image(torch.zeros(1, 3, 96, 96))
     assert [tuple(tensor.shape) for tensor in features] == [(1, 64, 6, 6), (1, 8, 24, 24), (1, 16, 12, 12)]
     with pytest.raises(ConfigError, match="expected a multiple of 32 for this model"):
-        load_checkpoint(checkpoints["sam2"], image_size=112)
+        load_checkpoint(sam2_checkpoints["sam2"], image_size=112)

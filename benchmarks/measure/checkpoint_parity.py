@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ from tests.support.reference import (
     photographs,
     prompts_for,
 )
+from tests.support.sam2_reference import official_predictor as predictor_of_sam2
+from tests.support.sam2_reference import official_sam2, save_official
 from tests.support.transformers_reference import TransformersPredictor, sam_hq_of, sam_of
 
 _HQ_TOKEN, _SAM_TOKENS = "mask_decoder.hf_token.weight", "mask_decoder.mask_tokens.weight"
@@ -71,6 +74,8 @@ class Case:
 
 
 FILE, MEMORY, TRAINED, HUGGING_FACE = ".pth", "in memory", ".safetensors, trained", "Hugging Face"
+FILE_OF_SAM2 = ".pt"
+_SAM2_SIZES = ("hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large")
 CASES = (
     *(Case("demo", FILE, fusion) for fusion in (*_FUSED, "none")),
     *(Case("demo", source, fusion) for source in (MEMORY, HUGGING_FACE) for fusion in ("independent", "none")),
@@ -80,6 +85,7 @@ CASES = (
     Case("vit_b", HUGGING_FACE, "independent"),
     Case("vit_l", FILE, "independent"),
     Case("vit_h", FILE, "independent"),
+    *(Case(variant, FILE_OF_SAM2, "none") for variant in _SAM2_SIZES),
 )
 
 
@@ -107,7 +113,7 @@ def parity(case: Case, folder: Path) -> dict[str, Any]:
     config, model, reference = _prepare(case, folder)
     exported = export_bundle(config, model=model)
     bundle, sha256 = exported.path, exported.manifest.checkpoint["sha256"]
-    images = [photographs()[name] for name in _IMAGES[: 2 if case.variant == "demo" else 1]]
+    images = [photographs()[name] for name in _images_of(case)]
     relative, quality, overlap, exact, count = 0.0, 0.0, 1.0, (1.0, 0), 0
     with Predictor(bundle) as predictor:
         for image in images:
@@ -120,7 +126,8 @@ def parity(case: Case, folder: Path) -> dict[str, Any]:
                 quality = max(quality, float(np.abs(got[1] - expected[1]).max()))
                 ours = got[0] > 0
                 overlap = min(overlap, float(iou(ours, expected[0] > 0)))
-                theirs = exact_masks(expected[2], image.shape[:2], predictor.bundle.manifest.sizes.image_size)
+                low_res = getattr(reference, "unclamped", expected[2])
+                theirs = exact_masks(low_res, image.shape[:2], predictor.bundle.manifest.sizes.frame)
                 exact = min(exact, (float(iou(ours, theirs)), int((ours != theirs).sum())))
                 count += 1
     return {
@@ -131,13 +138,20 @@ def parity(case: Case, folder: Path) -> dict[str, Any]:
         "exact_differing_pixels": exact[1],  # of the prediction with that IoU
         "predictions": count,
         "checkpoint_sha256": sha256,
-        "versions": versions(),
+        "versions": versions(case.variant),
     }
 
 
-def versions() -> dict[str, str]:
-    """Of what the figures, and the seeded weights, depend on."""
-    return {name: version(name) for name in _LIBRARIES}
+def versions(variant: str) -> dict[str, str]:
+    """Of what the figures, and the seeded weights, depend on; no extra installs `sam2`."""
+    of_sam2 = {"sam2": version("sam2") if find_spec("sam2") else ""} if variant in _SAM2_SIZES else {}
+    return {name: version(name) for name in _LIBRARIES} | of_sam2
+
+
+def _images_of(case: Case) -> tuple[str, ...]:
+    if case.variant in _SAM2_SIZES:
+        return ("square 512", *_IMAGES)
+    return _IMAGES if case.variant == "demo" else _IMAGES[:1]
 
 
 def breaches(content: Mapping[str, Any]) -> list[str]:
@@ -165,6 +179,10 @@ def _predictions(image: Any, hq: bool, predictor: Predictor) -> list[tuple[dict[
 def _prepare(case: Case, folder: Path) -> tuple[ExportConfig, nn.Module | None, Any]:
     """What to export, and the official predictor of the same model."""
     output = folder / "bundle"
+    if case.source == FILE_OF_SAM2:
+        sam2 = official_sam2(case.variant)
+        config = ExportConfig(checkpoint=save_official(sam2, folder / "sam2.pt"), output=output)
+        return config, None, predictor_of_sam2(sam2)
     if case.source == HUGGING_FACE:
         theirs = _transformers_model(case)
         theirs.save_pretrained(folder / "weights")
@@ -230,7 +248,7 @@ def tables(content: Mapping[str, Any]) -> dict[str, str]:
     rows = [
         (
             case.variant,
-            {"none": "MobileSAM" if case.variant == "vit_tiny" else "SAM"}.get(case.fusion, "SAM-HQ"),
+            _model_name(case),
             case.source,
             case.fusion,
             f"{row['logits']:.1e}",
@@ -245,6 +263,12 @@ def tables(content: Mapping[str, Any]) -> dict[str, str]:
     return {"checkpoint_parity": format_table(header, rows)}
 
 
+def _model_name(case: Case) -> str:
+    if case.fusion != "none":
+        return "SAM-HQ"
+    return "SAM 2.1" if case.variant in _SAM2_SIZES else "MobileSAM" if case.variant == "vit_tiny" else "SAM"
+
+
 def rows_of(content: Mapping[str, Any]) -> dict[Case, dict[str, Any]]:
     names = ("variant", "source", "fusion")
     return {
@@ -255,9 +279,10 @@ def rows_of(content: Mapping[str, Any]) -> dict[Case, dict[str, Any]]:
 
 def valid_rows(content: Mapping[str, Any]) -> dict[Case, dict[str, Any]]:
     """The rows that are still true: of these libraries and, where the weights are the demo's, of these."""
-    demo, libraries = sha256_of(DEMO_CHECKPOINT), versions()
+    demo = sha256_of(DEMO_CHECKPOINT)
     return {
         case: row
         for case, row in rows_of(content).items()
-        if row.get("versions") == libraries and (case.source != TRAINED or row["checkpoint_sha256"] == demo)
+        if row.get("versions") == versions(case.variant)
+        and (case.source != TRAINED or row["checkpoint_sha256"] == demo)
     }

@@ -9,26 +9,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .contract import SAM, SAM2
 from .errors import CheckpointError, PromptError, reason_of
 from .installing import unavailable
 
-# Ours, and those of official and of Hugging Face state dicts.
-_NAMES = ("hq_token", "mask_decoder.hf_token.weight", "mask_decoder.hq_token.weight")
+_OWN_NAME = "hq_token"  # of any family
+_NAMES = {  # of official and of Hugging Face state dicts
+    SAM: ("mask_decoder.hf_token.weight", "mask_decoder.hq_token.weight"),
+    SAM2: ("sam_mask_decoder.hf_token.weight",),
+}
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}  # numpy has no BF16
 
 
-def read_hq_token(path: Path, *, embed_dim: int, token_fusion: str) -> NDArray[np.float32]:
+def read_hq_token(path: Path, *, embed_dim: int, token_fusion: str, family: str = SAM) -> NDArray[np.float32]:
     """An HQ token (1, embed_dim) float32 from a `.npy` file or a `.safetensors` file.
 
-    A safetensors file may hold just the token, or name it `hq_token`, `mask_decoder.hf_token.weight` or
-    `mask_decoder.hq_token.weight` among others. If its metadata name a `token_fusion`, it must be this model's.
+    A safetensors file may hold just the token, or name it `hq_token` or as SAM-HQ's or HQ-SAM 2's state dicts do among
+    others. If its metadata name a `token_fusion` or a `family`, these must be this model's. A token without name and
+    metadata does not tell which model it was trained for.
 
     Raises:
-        CheckpointError: missing, unreadable, without a token, of another shape, or trained for another token fusion.
+        CheckpointError: missing, unreadable, without a token, of another shape, or trained for another token fusion or
+            family.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected an HQ token as .safetensors or .npy")
-    token, metadata = (_read_npy(path), {}) if path.suffix == ".npy" else _read_safetensors(path)
+    token, metadata = (_read_npy(path), {}) if path.suffix == ".npy" else _read_safetensors(path, family)
+    if metadata.get("family", family) != family:
+        raise _of_another_family(path, f"metadata: family {metadata['family']}", family)
     trained = metadata.get("token_fusion", token_fusion)
     if trained != token_fusion:
         raise CheckpointError(
@@ -60,7 +68,7 @@ def _read_npy(path: Path) -> NDArray[Any]:
         raise CheckpointError(f"{path.name}: cannot be read as a .npy file ({reason_of(e)})") from e
 
 
-def _read_safetensors(path: Path) -> tuple[NDArray[Any], Mapping[str, str]]:
+def _read_safetensors(path: Path, family: str) -> tuple[NDArray[Any], Mapping[str, str]]:
     """The token as it is stored, and the file's metadata."""
     try:
         from safetensors import SafetensorError, deserialize, safe_open
@@ -72,11 +80,21 @@ def _read_safetensors(path: Path) -> tuple[NDArray[Any], Mapping[str, str]]:
         tensors = dict(deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
     except (SafetensorError, OSError, ValueError, TypeError) as e:
         raise CheckpointError(f"{path.name}: cannot be read as a .safetensors file ({e})") from e
-    named = [tensors[name] for name in _NAMES if name in tensors]
+    named = [tensors[name] for name in (_OWN_NAME, *_NAMES[family]) if name in tensors]
+    others = [name for other, names in _NAMES.items() for name in names if other != family and name in tensors]
+    if others and not named:
+        raise _of_another_family(path, others[0], family)
     found = named or list(tensors.values())
     if len(found) != 1:
-        raise CheckpointError(f"{path.name}: expected one tensor, or one named {_NAMES[0]}; got {sorted(tensors)}")
+        raise CheckpointError(f"{path.name}: expected one tensor, or one named {_OWN_NAME}; got {sorted(tensors)}")
     return _array(found[0], path), metadata
+
+
+def _of_another_family(path: Path, got: str, family: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path.name}: holds the HQ token of another family of models ({got}), expected one trained for {family} as "
+        "this model"
+    )
 
 
 def _array(tensor: Mapping[str, Any], path: Path) -> NDArray[Any]:

@@ -234,8 +234,8 @@ class Predictor(SamPredictorApi, BatchApi, Closing):
         """Another HQ token for this model, (1, embed_dim)."""
         require_hq("hq_token", token_masks=self._sizes.token_masks)
         if isinstance(hq_token, str | Path):
-            fusion = self.bundle.manifest.token_fusion
-            return read_hq_token(Path(hq_token), embed_dim=self._sizes.embed_dim, token_fusion=fusion)
+            fusion, sizes = self.bundle.manifest.token_fusion, self._sizes
+            return read_hq_token(Path(hq_token), embed_dim=sizes.embed_dim, token_fusion=fusion, family=sizes.family)
         return require_hq_token(hq_token, embed_dim=self._sizes.embed_dim)
 
     def _image_of_call(self, image: EncodedImage | None) -> EncodedImage:

@@ -51,7 +51,13 @@ def test_parity_rows_of_other_libraries_are_measured_again(
     parity: ModuleType, changes: dict[str, Any], kept: int
 ) -> None:
     case = {"variant": "demo", "source": parity.TRAINED, "fusion": "hadamard"}
-    row = {**case, **ROW, "checkpoint_sha256": sha256_of(DEMO_CHECKPOINT), "versions": parity.versions(), **changes}
+    row = {
+        **case,
+        **ROW,
+        "checkpoint_sha256": sha256_of(DEMO_CHECKPOINT),
+        "versions": parity.versions("demo"),
+        **changes,
+    }
     assert len(parity.valid_rows({"rows": [row]})) == kept
 
 

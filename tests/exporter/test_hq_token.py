@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,29 @@ def test_token_of_another_fusion(
         logits_of(tiny_bundle, file)
     with pytest.raises(CheckpointError, match=complaint):
         export(tiny_checkpoint, tmp_path / "bundle", hq_token=file)
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "family", "fits"),
+    [
+        ("mask_decoder.hf_token.weight", None, "sam2", False),
+        ("sam_mask_decoder.hf_token.weight", None, "sam", False),
+        ("sam_mask_decoder.hf_token.weight", None, "sam2", True),
+        ("hq_token", {"family": "sam"}, "sam2", False),
+        ("hq_token", {"family": "sam2"}, "sam", False),
+        ("hq_token", {"family": "sam2"}, "sam2", True),
+        ("hq_token", None, "sam2", True),  # nothing tells
+    ],
+)
+def test_token_of_another_family(
+    tmp_path: Path, name: str, metadata: dict[str, str] | None, family: str, fits: bool
+) -> None:
+    save_file({name: TOKEN}, tmp_path / "tuned.safetensors", metadata)
+    outcome = nullcontext() if fits else pytest.raises(CheckpointError, match=f"expected one trained for {family} as")
+    with outcome:
+        read_hq_token(
+            tmp_path / "tuned.safetensors", embed_dim=TINY.embed_dim, token_fusion="independent", family=family
+        )
 
 
 @pytest.mark.parametrize("name", ["token.npy", "token.safetensors"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -9,12 +10,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from samhq_exporter.architecture import VARIANTS, Architecture
-from samhq_exporter.model import Sam
+from samhq_exporter.model import Sam, Sam2
 from samhq_exporter.weights.checkpoint import to_official_keys
 
 from .parity import randomise
 
 State = dict[str, Tensor]
+
+_NAMES_IN_SAM2 = (
+    (r"^image_encoder\.neck\.conv_s", "mask_decoder.conv_s"),
+    (r"^image_encoder\.neck\.no_mem_embed$", "no_mem_embed"),
+    (r"^mask_decoder\.hq_", "mask_decoder.hf_"),
+    (r"^(mask_decoder|prompt_encoder)\.", r"sam_\1."),
+    (r"\.((?:blocks|layers)\.\d+\.mlp)\.lin1\.", r".\1.layers.0."),
+    (r"\.((?:blocks|layers)\.\d+\.mlp)\.lin2\.", r".\1.layers.1."),
+)
 
 # Small, and awkward on purpose: windows that need padding, an odd number of heads, several global blocks.
 TINY = Architecture(
@@ -44,14 +54,28 @@ def seeded_sam(arch: Architecture, *, seed: int = 0, token_fusion: str = "indepe
 
 
 def seeded_checkpoint(variant: str, folder: Path) -> Path:
-    """`folder`/sam_hq_VARIANT.pth, made unless it is there; official names, seeded weights."""
+    """`folder`/sam_hq_VARIANT.pth, made unless it is there; official names, seeded weights. Of a Hiera an HQ-SAM 2."""
     path = folder / f"sam_hq_{variant}.pth"
-    return path if path.exists() else save_checkpoint(seeded_sam(VARIANTS[variant]), path)
+    if path.exists():
+        return path
+    if not VARIANTS[variant].hiera:
+        return save_checkpoint(seeded_sam(VARIANTS[variant]), path)
+    sam2 = Sam2(VARIANTS[variant])
+    randomise(sam2, seed=0)
+    torch.save({"model": {_name_in_sam2(key): value for key, value in sam2.state_dict().items()}}, path)
+    return path
 
 
 def save_checkpoint(sam: Sam, path: Path) -> Path:
     torch.save(to_official_keys(sam.state_dict()), path)
     return path
+
+
+def _name_in_sam2(key: str) -> str:
+    """The official name of a parameter of our `Sam2`."""
+    for pattern, official in _NAMES_IN_SAM2:
+        key = re.sub(pattern, official, key)
+    return key
 
 
 def save_state(state: State, path: Path, metadata: dict[str, str] | None = None) -> Path:

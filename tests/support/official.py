@@ -28,14 +28,18 @@ def declare_torchvision_operators() -> None:
         library.define(f"_{name}_backward(Tensor x) -> Tensor")
 
 
-def import_official(name: str = "segment_anything_hq") -> ModuleType:
-    """The official SAM-HQ or SAM module; without it the calling test is skipped, or fails if it is required."""
+def import_official(name: str = "segment_anything_hq", *, install: str = "") -> ModuleType:
+    """The official SAM-HQ or SAM module; without it the calling test is skipped, or fails if it is required.
+
+    `install` is the command for what no extra can name.
+    """
     import pytest
 
     declare_torchvision_operators()
     if required:
         return importlib.import_module(name)
-    return pytest.importorskip(name, reason="the official reference is not installed")
+    how = f": {install}" if install else ""
+    return pytest.importorskip(name, reason=f"the official reference {name} is not installed{how}")
 
 
 def official_generator(name: str = "segment_anything_hq") -> Any:

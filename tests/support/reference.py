@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from samhq_exporter.architecture import VARIANTS, Architecture
 from samhq_exporter.config import DEMO_CHECKPOINT
+from samhq_runtime.contract import ModelFrame
 from samhq_runtime.frames.geometry import fit_longest_side
 
 from .official import import_official
@@ -137,13 +138,15 @@ def official_predictions(predictor: Any, prompts: dict[str, Any], **options: boo
     return tuple(predictor.predict(**prompts, return_logits=True, **options))
 
 
-def exact_masks(low_res_logits: NDArray[Any], hw: tuple[int, ...], image_size: int) -> NDArray[np.bool_]:
-    """(N,H,W) of (N,h,w) logits: `Sam.postprocess_masks` of the official packages, in float64.
+def exact_masks(low_res_logits: NDArray[Any], hw: tuple[int, ...], frame: ModelFrame) -> NDArray[np.bool_]:
+    """(N,H,W) of (N,h,w) logits: `postprocess_masks` of the official packages, in float64.
 
     In their float32, PyTorch's bilinear weights are off by 1e-5 of the logits' range, ten times the error of the rest.
     """
-    height, width = fit_longest_side((hw[0], hw[1]), image_size)
     logits = torch.from_numpy(low_res_logits).double()[:, None]
-    logits = F.interpolate(logits, (image_size, image_size), mode="bilinear", align_corners=False)
-    logits = F.interpolate(logits[..., :height, :width], hw, mode="bilinear", align_corners=False)
+    if not frame.squashed:
+        height, width = fit_longest_side((hw[0], hw[1]), frame.side)
+        logits = F.interpolate(logits, (frame.side, frame.side), mode="bilinear", align_corners=False)
+        logits = logits[..., :height, :width]
+    logits = F.interpolate(logits, hw, mode="bilinear", align_corners=False)
     return np.asarray(logits[:, 0] > 0)

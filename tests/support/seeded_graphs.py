@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 
 from samhq_exporter.architecture import VARIANTS
-from samhq_exporter.model import Sam
+from samhq_exporter.model import Sam, Sam2
 from samhq_exporter.onnx_files import save_graph
 from samhq_exporter.passes.quantize import activations_of
 from samhq_exporter.precision.forms import TypedGraph, type_graph
@@ -37,9 +37,10 @@ _programs: dict[str, list[Program]] = {}  # by digest of graph and profile: what
 
 
 @lru_cache(maxsize=1)
-def seeded(size: str, fusion: str = "hadamard") -> Sam:
+def seeded(size: str, fusion: str = "hadamard") -> Sam | Sam2:
     torch.manual_seed(0)
-    return Sam({**VARIANTS, **SHORTENED}[size], token_fusion=fusion).eval().requires_grad_(False)
+    arch = {**VARIANTS, **SHORTENED}[size]
+    return (Sam2 if arch.hiera else Sam)(arch, token_fusion=fusion).eval().requires_grad_(False)
 
 
 @lru_cache(maxsize=1)
@@ -49,8 +50,8 @@ def simplified(size: str, graph: str, fusion: str) -> ir.Model:
 
 
 def typed(size: str, graph: str, precision: str, fusion: str = "hadamard") -> TypedGraph:
-    model, policy = simplified(size, graph, fusion).clone(), policy_of(precision, graph, token_fusion=fusion)
-    row = TABLE[precision]
+    model, family = simplified(size, graph, fusion).clone(), seeded(size, fusion).family
+    row, policy = TABLE[precision], policy_of(precision, graph, token_fusion=fusion, family=family)
     if graph in row.quantized:
         nodes = quantizable_nodes(model, row.quantized[graph], ())
         layers = {str(node.name): (SCALE,) * len(activations_of(node)) for node in nodes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ _PREFIXES = (
     ("mask_decoder.embedding_encoder.", "hq_fusion.embedding_encoder."),
 )
 _OUR_NAMES = tuple(ours for _, ours in _PREFIXES)
+_NAMED_HQ = re.compile(r"sam(2(\.1)?)?[_-]hq[_-]")  # as the authors name their files and folders
 _HQ_KEYS = (*(official for official, _ in _PREFIXES), "mask_decoder.embedding_maskfeature.")
 
 
@@ -221,6 +223,11 @@ def _token_fusion(state: Mapping[str, Tensor], metadata: Mapping[str, str], aske
             raise ConfigError(
                 f"{path.name}: a SAM checkpoint without the HQ part, which has no HQ token for token fusion {fusion}; "
                 "drop --token-fusion to export plain SAM, or give SAM-HQ weights such as sam_hq_vit_b.pth"
+            )
+        if _NAMED_HQ.match(path.name):
+            raise CheckpointError(
+                f"{path.name}: named as SAM-HQ, but none of the {len(state)} tensors is of the HQ part (hf_token, "
+                "hf_mlp, ...); download it again, or rename it to export the plain SAM in it"
             )
         return NO_FUSION
     fusion = fusion or "independent"

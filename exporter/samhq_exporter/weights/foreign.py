@@ -26,7 +26,7 @@ _KINDS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"(^|\.)vision_encoder\.backbone\."),
         "SAM 2 under the names of transformers",
-        "give the official file, such as sam2.1_hiera_large.pt",
+        "give the folder that save_pretrained writes, or the official file, such as sam2.1_hiera_large.pt",
     ),
     (
         re.compile(r"(^|\.)_?flat_param(_\d+)?$"),

@@ -1,4 +1,4 @@
-"""Hugging Face `transformers` weights (SamHQModel, SamModel) -> an official-format state dict.
+"""Hugging Face `transformers` weights (SamHQModel, SamModel, Sam2Model) -> an official-format state dict.
 
 Reads what `save_pretrained` writes: `config.json` and `model.safetensors`, whole or in shards. `transformers` itself is
 not needed, and nothing in the folder is executed.
@@ -21,8 +21,10 @@ from torch import Tensor
 from samhq_runtime.errors import CheckpointError, reason_of
 from samhq_runtime.file_kinds import kind_of
 
+from ..architecture import Architecture
 from .file_kind import require_safetensors
 from .huggingface_config import check_config, decoder_norm_eps
+from .huggingface_sam2 import SAM2_MODEL_TYPES, check_sam2_config, to_sam2_names
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
@@ -31,7 +33,8 @@ _INDEX = "model.safetensors.index.json"
 _OTHER_WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors")
 
 # (module in transformers, module in the official packages), regular expressions of whole names.
-_MLP = r"mask_decoder\.(output_hypernetworks_mlps\.\d+|iou_prediction_head)"  # upstream numbers what has names here
+# Upstream numbers what has names here.
+_MLP = r"mask_decoder\.(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)"
 _MODULES = tuple(
     (re.compile(module), official)
     for module, official in (
@@ -118,7 +121,7 @@ def has_huggingface_names(names: Iterable[str], path: Path) -> bool:
 
 
 def read_huggingface(path: Path) -> HuggingFaceWeights:
-    """The weights of a `transformers` SAM-HQ or SAM model, named as in the official checkpoints.
+    """The weights of a `transformers` SAM-HQ, SAM or SAM 2 model, named as in the official checkpoints.
 
     Args:
         path: a folder written by `save_pretrained`, or one .safetensors file beside its `config.json`.
@@ -139,6 +142,10 @@ def read_huggingface(path: Path) -> HuggingFaceWeights:
     for file in files:
         stored |= _read_tensors(file)
     state = to_official_names(stored, path)
+    if config.get("model_type") in SAM2_MODEL_TYPES:
+        state = to_sam2_names(state)
+        check_sam2_config(config, state, path)
+        return HuggingFaceWeights(state, files, Architecture.decoder_norm_eps)
     check_config(config, state, path)
     return HuggingFaceWeights(state, files, decoder_norm_eps(config, path))
 
@@ -183,13 +190,13 @@ def to_official_names(stored: Mapping[str, Tensor], path: Path) -> dict[str, Ten
 
 
 def _official_name(key: str) -> str:
-    module, _, parameter = key.rpartition(".")
+    module, dot, parameter = key.rpartition(".")
     for pattern, official in _MODULES:
         match = pattern.fullmatch(module)
         if match:
             module = match.expand(official)
             break
-    return f"{module}.{_PARAMETERS.get(parameter, parameter)}"
+    return f"{module}{dot}{_PARAMETERS.get(parameter, parameter)}"
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from samhq_runtime.errors import CheckpointError
 from .infer import NOT_A_MODEL, architecture_of
 
 MODEL_TYPES = ("sam_hq", "sam")
+Sections = Mapping[str, Mapping[str, object]]  # settings by section of config.json
 
 # Settings that no tensor shows: the one value our modules compute, also the default.
-FIXED: dict[str, dict[str, object]] = {
+FIXED: Sections = {
     "vision_config": {
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-6,
@@ -38,7 +39,7 @@ FIXED: dict[str, dict[str, object]] = {
 }
 
 # Sizes that the tensors show as well, with their defaults.
-SIZES: dict[str, dict[str, object]] = {
+SIZES: Sections = {
     "vision_config": {
         "hidden_size": 768,
         "output_channels": 256,
@@ -54,7 +55,7 @@ SIZES: dict[str, dict[str, object]] = {
     "prompt_encoder_config": {"hidden_size": 256, "image_size": 1024, "patch_size": 16, "mask_input_channels": 16},
     "mask_decoder_config": {"hidden_size": 256, "mlp_dim": 2048, "num_hidden_layers": 2, "iou_head_hidden_dim": 256},
 }
-HQ_SIZES: dict[str, dict[str, object]] = {"mask_decoder_config": {"vit_dim": 768}}
+HQ_SIZES: Sections = {"mask_decoder_config": {"vit_dim": 768}}
 _MLP_RATIO = 4.0
 _MOST_MLP_RATIO = 1000
 DECODER_NORM_EPS = 1e-6  # default of mask_decoder_config.layer_norm_eps; the official packages have 1e-5
@@ -65,10 +66,10 @@ def check_config(config: Mapping[str, Any], state: Mapping[str, Tensor], path: P
     model_type = config.get("model_type")
     if model_type not in MODEL_TYPES:
         raise CheckpointError(
-            f"{path.name}: a model of type {model_type!r} by its config.json; expected {' or '.join(MODEL_TYPES)}, "
-            "for example syscv-community/sam-hq-vit-base"
+            f"{path.name}: a model of type {model_type!r} by its config.json; expected {', '.join(MODEL_TYPES)} or "
+            "sam2, for example syscv-community/sam-hq-vit-base"
         )
-    _require(config, FIXED, FIXED, "but only that value can be exported", path)
+    require_values(config, FIXED, FIXED, "but only that value can be exported", path)
     try:
         held = _sizes_of(state, hq=model_type == "sam_hq")
     except NOT_A_MODEL as e:
@@ -77,7 +78,9 @@ def check_config(config: Mapping[str, Any], state: Mapping[str, Tensor], path: P
             "save_pretrained writes, download it again"
         ) from e
     defaults = {section: {**SIZES[section], **HQ_SIZES.get(section, {})} for section in SIZES}
-    _require(config, held, defaults, "by the shapes of the tensors: config.json and weights are of two models", path)
+    require_values(
+        config, held, defaults, "by the shapes of the tensors: config.json and weights are of two models", path
+    )
 
 
 def decoder_norm_eps(config: Mapping[str, Any], path: Path) -> float:
@@ -91,13 +94,11 @@ def decoder_norm_eps(config: Mapping[str, Any], path: Path) -> float:
     return eps
 
 
-def _require(
-    config: Mapping[str, Any],
-    expected: Mapping[str, Mapping[str, object]],
-    defaults: Mapping[str, Mapping[str, object]],
-    because: str,
-    path: Path,
-) -> None:
+def require_values(config: Mapping[str, Any], expected: Sections, defaults: Sections, because: str, path: Path) -> None:
+    """Raise CheckpointError, ending in `because`, unless the sections of `config` hold the expected values.
+
+    What a section leaves out has its default; where a pair is expected, one number stands for both.
+    """
     for section, values in expected.items():
         given = config.get(section) or {}
         if not isinstance(given, Mapping):
@@ -108,9 +109,16 @@ def _require(
             got = given.get(name, defaults[section][name])
             if name == "mlp_dim" and got is None:
                 got = _mlp_dim(given, path)
-            got = tuple(got) if isinstance(got, list) else got  # JSON has no tuples
+            got = _as_tuple(got, value)
             if got != value:
                 raise CheckpointError(f"{path.name}: {section}.{name} is {got!r}, expected {value!r} {because}")
+
+
+def _as_tuple(got: object, expected: object) -> object:
+    """JSON has no tuples."""
+    if isinstance(expected, tuple) and type(got) is int:
+        return (got,) * len(expected)
+    return tuple(got) if isinstance(got, list) else got
 
 
 def _mlp_dim(vision: Mapping[str, Any], path: Path) -> int:

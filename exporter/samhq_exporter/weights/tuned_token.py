@@ -21,6 +21,7 @@ def with_hq_token(checkpoint: Checkpoint, file: Path) -> Checkpoint:
         CheckpointError: the file holds no token that fits.
     """
     token = checkpoint.hq_token_weight
-    dim, fusion = checkpoint.sam.arch.embed_dim, checkpoint.token_fusion
-    token.copy_(torch.from_numpy(read_hq_token(file, embed_dim=dim, token_fusion=fusion)))
+    sam, fusion = checkpoint.sam, checkpoint.token_fusion
+    tuned = read_hq_token(file, embed_dim=sam.arch.embed_dim, token_fusion=fusion, family=sam.family)
+    token.copy_(torch.from_numpy(tuned))
     return replace(checkpoint, hq_token=SourceFile(file.name, sha256_of(file)))

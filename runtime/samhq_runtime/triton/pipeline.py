@@ -63,7 +63,8 @@ class TritonPythonModel:
 class TritonBundle(Bundle):
     """A bundle whose graphs are models of the same Triton server, named `<path>_<graph>`."""
 
-    def open(self, graph: str, **options: Any) -> TritonSession:
+    def _open(self, graph: str, way: object, provider_options: object) -> TritonSession:
+        """Triton's configuration says where it runs."""
         return TritonSession(f"{self.path}_{graph}", self.manifest.graphs[graph].spec)
 
 

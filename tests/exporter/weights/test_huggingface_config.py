@@ -56,6 +56,6 @@ def test_config_of_another_model(folder: Path, section: str, name: str, value: o
 
 
 def test_other_model_type(folder: Path) -> None:
-    edit_json(folder / "config.json", lambda config: config.update(model_type="sam2"))
-    with pytest.raises(CheckpointError, match="a model of type 'sam2'"):
+    edit_json(folder / "config.json", lambda config: config.update(model_type="sam3"))
+    with pytest.raises(CheckpointError, match="a model of type 'sam3'"):
         read_huggingface(folder)

@@ -22,7 +22,7 @@ from tests.support.tensorrt_builder import parse, require_rtx
 MARGIN = 2  # kernels
 LARGEST = 64e6  # bytes of one intermediate
 ONE_PROMPT = {name: (Range(n, n, n),) for name, n in (("prompts", 1), ("points", 2), ("combinations", 1))}
-ATTENTIONS = {"demo": 5, "vit_tiny": 10, "vit_b": 12}  # of an encoder, all of them fused
+ATTENTIONS = {"demo": 5, "vit_tiny": 10, "vit_b": 12, "hiera_demo": 7}  # of an encoder, all of them fused
 QUANTIZED = {"demo": 20, "vit_tiny": 40, "vit_b": 48}  # products of an int8 or fp8 encoder
 
 ENCODER = {  # kernels, products of float32 operands (stated islands: neck and HQ features of bf16)
@@ -41,6 +41,7 @@ ENCODER = {  # kernels, products of float32 operands (stated islands: neck and H
     ("vit_b", "bf16"): (177, 5),
     ("vit_b", "int8"): (188, 0),
     ("vit_b", "fp8"): (188, 0),
+    ("hiera_demo", "fp16"): (84, 0),
 }
 DECODER = {  # kernels with one prompt, and with the default profile; products of float32 operands in the two
     ("demo", "fp32"): (91, 101, 34, 44),
@@ -58,7 +59,9 @@ DECODER = {  # kernels with one prompt, and with the default profile; products o
     ("vit_b", "bf16"): (92, 103, 36, 44),
     ("vit_b", "int8"): (89, 96, 7, 11),
     ("vit_b", "fp8"): (89, 96, 7, 11),
+    ("hiera_demo", "fp16"): (104, 110, 6, 13),
 }
+SMALL = ("demo", "hiera_demo")
 
 
 def test_every_precision_has_its_rows() -> None:
@@ -67,9 +70,7 @@ def test_every_precision_has_its_rows() -> None:
 
 
 def rows(table: dict[tuple[str, str], tuple[int, ...]]) -> list[object]:
-    return [
-        pytest.param(*key, *row, marks=[] if key[0] == "demo" else [pytest.mark.slow]) for key, row in table.items()
-    ]
+    return [pytest.param(*key, *row, marks=[] if key[0] in SMALL else [pytest.mark.slow]) for key, row in table.items()]
 
 
 @pytest.mark.parametrize(("size", "precision", "kernels", "single"), rows(ENCODER))
