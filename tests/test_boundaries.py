@@ -49,6 +49,7 @@ SERVE = (
     "http_infer",
     "http_log",
     "http_server",
+    "loaded",
     "messages",
     "metrics",
     "runner",

@@ -37,6 +37,7 @@ class Metrics:
         self.request_seconds = Histogram(
             "samhq_request_seconds", "From a parsed request to its answer", buckets=_SECONDS, registry=registry
         )
+        self.reloads = Counter("samhq_reloads", "Bundles read again at SIGHUP", ("outcome",), registry=registry)
         self.in_flight = Gauge("samhq_requests_in_flight", "Inference requests being served", registry=registry)
         self.images = Counter("samhq_images_encoded", "Images encoded", registry=registry)
         self._encode_seconds = Histogram(

@@ -31,7 +31,7 @@ class ServeOptions:
         http_port, grpc_port: 0 takes a free one.
         model_name: the name clients ask for.
         providers, provider_options, threads, hq_token: as `Predictor` takes them.
-        private: as `load_bundle` takes it.
+        private, verify_key: as `load_bundle` takes them.
         workers: threads that compute, each with its own copy of both graphs.
         max_batch: most prompts in one decoder call; each takes about 0.1 GB for 1024-pixel models, and more than 8
             together are hardly faster on a CPU.
@@ -73,6 +73,7 @@ class ServeOptions:
     threads: int = 0
     hq_token: Path | None = None
     private: bool = False
+    verify_key: Path | None = None
     workers: int = 1
     max_batch: int = 8
     cache_mb: int = 1024

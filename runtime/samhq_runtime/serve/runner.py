@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from .grpc_server import GrpcServer
 from .http_server import HttpServer
 from .logs import configure_logging
 from .options import LEAVE_S, ServeOptions
-from .reloading import hangup_signal, reload_at
+from .reloading import Reader, hangup_signal, reload_at
 from .service import Service
 from .tls import Certificate, certificate_of
 
@@ -83,11 +82,12 @@ async def _first(*waits: asyncio.Task[Any]) -> None:
         task.result()
 
 
-def _readers(service: Service, certificate: Certificate | None) -> dict[str, Callable[[], None]]:
+def _readers(service: Service, certificate: Certificate | None) -> dict[str, Reader]:
     """What is read again at SIGHUP, by name."""
     return {
         **({"token file": service.tokens.read} if service.options.token_file else {}),
         **({"certificate": certificate.read} if certificate else {}),
+        "bundle": service.reload,
     }
 
 

@@ -4,75 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import numpy as np
+from pathlib import Path
 
 from ..bundle import Bundle, load_bundle
-from ..contract import IMAGE_ENCODER, ModelSizes
+from ..contract import ModelSizes
 from ..errors import BundleError
-from ..predictor import Predictor
-from .decoding import Decoders
-from .embedding_cache import EmbeddingCache
 from .errors import Reason, RequestError, reason_of, stopping
 from .held import Budget, Holding
-from .images import FittedImage, ImageSource, fitted
+from .loaded import Loaded
 from .metrics import Metrics
-from .off_loop import off_loop
 from .options import MEGA, ServeOptions
-from .requests import read_infer, require_room
-from .scheduler import BatchLimit, Job, Scheduler
-from .signature import (
-    InferRequest,
-    PromptSet,
-    answer,
-    answer_bytes,
-    concatenate,
-    model_inputs,
-    model_outputs,
-    timeout_of,
-)
+from .signature import InferRequest, model_inputs, model_outputs, timeout_of
 from .tensors import Tensor
 from .time_limit import time_limit
 from .tokens import Tokens
-from .worker import Worker
 
 MODEL_VERSION = "1"
-_FITTED_KEPT = 16
-_BATCH_PIXELS = 16 * MEGA  # logits of the original size that one decoder call may make: 64 MB, some tenths of a second
 
 
 class Service:
-    """A loaded bundle that answers requests until it is drained."""
+    """A bundle that answers requests until it is drained; `reload` exchanges it."""
 
     def __init__(self, bundle: Bundle | str, options: ServeOptions) -> None:
         """Load the bundle once per worker and start the workers; errors are those of `Predictor`."""
         self.options = options
-        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, private=options.private)
+        self._path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
         self.metrics = Metrics()
         self.tokens = Tokens(options.token_file)
         self._in_flight = 0
         self.draining = False
         self._ended = False
         self.held = Budget(options.max_held_mb * MEGA)
-        self._fitting: OrderedDict[bytes, asyncio.Task[FittedImage]] = OrderedDict()
-        cache = EmbeddingCache(max_bytes=options.cache_mb * MEGA, entry_bytes=_encoded_bytes(self.bundle))
-        self.scheduler = Scheduler(cache, BatchLimit(options.max_batch, _BATCH_PIXELS))
-        self._workers = [
-            Worker(_predictor(self.bundle, options), self.scheduler, self.metrics) for _ in range(options.workers)
-        ]
-        self._decoders = Decoders(self.sizes.frame, options)  # and threads, once nothing can fail any more
-        for worker in self._workers:
-            worker.start()
-        self.metrics.watch("cached_images", "Encoded images kept", lambda: len(cache))
-        self.metrics.watch("cached_bytes", "What they take", lambda: len(cache) * cache.entry_bytes)
-        self.metrics.watch("held_bytes", "What is held for clients: bodies, masks, answers", lambda: self.held.used)
-        self.metrics.watch(
-            "open_requests", "Requests in flight, their bodies arriving too", lambda: len(self.held.holdings)
-        )
-        self.metrics.watch("queued_requests", "Inference requests no worker has taken yet", lambda: len(self.scheduler))
+        self._loaded = Loaded(bundle if isinstance(bundle, Bundle) else self._read(), options, self.metrics)
+        self._watch()
+
+    def _watch(self) -> None:
+        watch = self.metrics.watch
+        watch("cached_images", "Encoded images kept", lambda: len(self._loaded.cache))
+        watch("cached_bytes", "What they take", lambda: len(self._loaded.cache) * self._loaded.cache.entry_bytes)
+        watch("held_bytes", "What is held for clients: bodies, masks, answers", lambda: self.held.used)
+        watch("open_requests", "Requests in flight, their bodies arriving too", lambda: len(self.held.holdings))
+        watch("queued_requests", "Inference requests no worker has taken yet", lambda: len(self._loaded.scheduler))
+        watch("bundle_loaded_timestamp_seconds", "When the bundle was loaded", lambda: self._loaded.loaded_at)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The one that answers the next request."""
+        return self._loaded.bundle
 
     @property
     def sizes(self) -> ModelSizes:
@@ -81,7 +61,7 @@ class Service:
     @property
     def live(self) -> bool:
         """Whether every worker runs; a server that lost one is to be started again."""
-        return all(worker.is_alive() for worker in self._workers)
+        return all(worker.is_alive() for worker in self._loaded.workers)
 
     @property
     def ready(self) -> bool:
@@ -158,18 +138,29 @@ class Service:
             SamHqError: the request is malformed, too big, or was not answered in time.
         """
         start, timeout_s = time.monotonic(), min(self.options.timeout_s, timeout_of(request.parameters))
-        with time_limit(timeout_s, f"not answered within {timeout_s:g} s"):
-            prompts, source = await off_loop(request.nbytes, lambda: read_infer(request, self.sizes, self.options))
-            whole = await self._job(prompts, source, start + timeout_s)
-            holding.take(require_room(request, prompts, whole.original_hw, self.sizes, self.options))
-            jobs = whole.split()
-            for job in jobs:
-                self.scheduler.submit(job)
-            parts = await asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
-        size = sum(answer_bytes(part, request.outputs) for part in parts)
-        tensors = await off_loop(size, lambda: answer(concatenate(parts), request.outputs))
+        loaded = self._loaded  # until it is answered, whatever is loaded meanwhile
+        with loaded.used(), time_limit(timeout_s, f"not answered within {timeout_s:g} s"):
+            tensors = await loaded.infer(request, holding, start + timeout_s)
         self.metrics.answered(time.monotonic() - start)
         return tensors
+
+    async def reload(self) -> None:
+        """Load the bundle that the path leads to now, beside the one that serves, and answer with it from then on.
+
+        Raises:
+            SamHqError: it does not load; the old one goes on serving.
+        """
+        outcome = "failed"
+        try:
+            bundle = await asyncio.to_thread(self._read)
+            outcome = "unchanged"
+            if (bundle.path, bundle.stamps) != (self.bundle.path, self.bundle.stamps):
+                outcome = "failed"
+                old, self._loaded = self._loaded, await self._load_beside(bundle)
+                outcome = "ok"
+                await old.retire()
+        finally:
+            self.metrics.reloads.labels(outcome).inc()
 
     def start_draining(self) -> None:
         """Say that no more requests are wanted; those in flight go on."""
@@ -181,54 +172,14 @@ class Service:
         return sum(holding.refuse(stopping()) for holding in list(self.held.holdings))
 
     def close(self) -> None:
-        """Compute what is queued, then end the workers: what was refused is not in the queue any more."""
+        """Compute what is queued, then end the workers."""
         self.start_draining()
-        self.scheduler.close()
-        for worker in self._workers:
-            worker.join()
-        self._decoders.close()
+        self._loaded.close()
 
-    async def _job(self, prompts: PromptSet, source: ImageSource, deadline: float) -> Job:
-        encoded = self.scheduler.encoded(source.key)
-        image = None if encoded else await self._fit(source, deadline)
-        return Job(source.key, image, encoded, prompts, deadline)
+    def _read(self) -> Bundle:
+        """The bundle, of the folder itself where the path is a link: that may lead to another one later."""
+        folder = self._path.resolve() if self._path.is_dir() else self._path
+        return load_bundle(folder, private=self.options.private, verify_key=self.options.verify_key)
 
-    async def _fit(self, source: ImageSource, deadline: float) -> FittedImage:
-        """The image, resized for the model: once for all requests that ask for it at a time."""
-        task = self._fitting.get(source.key)
-        if task is None:
-            task = self._fitting[source.key] = asyncio.create_task(self._fit_now(source, deadline))
-            task.add_done_callback(lambda done: self._forget(source.key, done))
-        return await asyncio.shield(task)
-
-    async def _fit_now(self, source: ImageSource, deadline: float) -> FittedImage:
-        if isinstance(source.content, bytes):
-            return await self._decoders.fit(source.content, deadline)
-        size = source.content.nbytes
-        return await off_loop(size, lambda: fitted(source.content, self.sizes.frame, self.options))
-
-    def _forget(self, key: bytes, task: asyncio.Task[FittedImage]) -> None:
-        """The last few stay until they are encoded; errors do not."""
-        if task.cancelled() or task.exception() is not None:
-            self._fitting.pop(key, None)
-        while len(self._fitting) > _FITTED_KEPT and next(iter(self._fitting.values())).done():
-            self._fitting.popitem(last=False)
-
-
-def _predictor(bundle: Bundle, options: ServeOptions) -> Predictor:
-    return Predictor(
-        bundle,
-        providers=options.providers,
-        provider_options=options.provider_options,
-        threads=options.threads,
-        hq_token=options.hq_token,
-        prompts_per_call=options.max_batch,
-    )
-
-
-def _encoded_bytes(bundle: Bundle) -> int:
-    """What the encoder's outputs for one image take."""
-    outputs = bundle.manifest.graphs[IMAGE_ENCODER].spec.outputs
-    return sum(
-        int(np.prod([1 if isinstance(d, str) else d for d in o.shape])) * np.dtype(o.dtype).itemsize for o in outputs
-    )
+    async def _load_beside(self, bundle: Bundle) -> Loaded:
+        return await asyncio.to_thread(Loaded, bundle, self.options, self.metrics)

@@ -65,7 +65,7 @@ def test_faults_of_the_server_are_not_the_clients(
 
 def test_a_server_that_lost_a_worker_is_not_alive(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tiny_bundle, workers=2) as server:
-        worker = server.service._workers[0]
+        worker = server.service._loaded.workers[0]
         monkeypatch.setattr(worker, "is_alive", lambda: False)
         for path in ("live", "ready"):
             assert send(server.http_port, "GET", f"/v2/health/{path}")[0] == 503
