@@ -169,7 +169,8 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 
 def test_dockerfile_starts_the_server() -> None:
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
-    assert 'ENTRYPOINT ["samhq", "serve"]' in lines
+    assert lines[-1] == 'ENTRYPOINT ["samhq", "serve", "--host=0.0.0.0"]'
+    assert serve_options(["--host=0.0.0.0", "/bundle"]).host == "0.0.0.0"
     (installed,) = re.findall(r"\.\[\$\{EXTRA\},([\w,]+)\]", "\n".join(lines))
     extras = {*installed.split(","), *re.findall(r"ARG EXTRA=(\w+)", "\n".join(lines)), "gpu"}
     optional = (DEPLOY.parent / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
