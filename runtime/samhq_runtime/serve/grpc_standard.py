@@ -45,11 +45,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         last = None
         try:
             while True:
+                draining = self._service.draining  # asked before the status: it may begin while that is written
                 status = self._status(request.service)
                 if status != last:
                     last = status
                     await context.write(status)
-                if self._service.draining:
+                if draining:
                     return
                 await asyncio.sleep(_WATCH_S)
         finally:
