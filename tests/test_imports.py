@@ -62,8 +62,9 @@ MAY_IMPORT = {
     "runtime.triton": "manifest bundle predictor serve",
     "runtime.fleet": "frames masks session embeddings predictor serve",
     "runtime.rasters": "masks",
+    "runtime.comparison": "masks predictor evaluation",
     "runtime.commands": "manifest frames masks nvidia session auto bundle engine debug embeddings predictor everything "
-    "evaluation bench tune doctor serve triton fleet rasters",
+    "evaluation bench tune doctor serve triton fleet rasters comparison",
     "runtime.cli": "runtime commands",
     "runtime.__main__": "cli",
     "exporter.architecture": "",

@@ -7,13 +7,42 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import bench, doctor, encode, engine, everything, inspect, predict, raster, serve, sign, triton, tune
+from .commands import (
+    bench,
+    compare,
+    doctor,
+    encode,
+    engine,
+    everything,
+    inspect,
+    predict,
+    raster,
+    serve,
+    sign,
+    triton,
+    tune,
+)
 from .commands import eval as eval_
 from .commands.options import require_signed, with_negative_values
 from .commands.running import run_command
 
 # In the order of `samhq --help`.
-COMMANDS = (predict, everything, raster, encode, inspect, sign, engine, tune, bench, serve, triton, eval_, doctor)
+COMMANDS = (
+    predict,
+    everything,
+    raster,
+    encode,
+    inspect,
+    sign,
+    engine,
+    tune,
+    bench,
+    serve,
+    triton,
+    eval_,
+    compare,
+    doctor,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

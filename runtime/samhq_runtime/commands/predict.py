@@ -18,6 +18,7 @@ from .options import (
     provider_options,
 )
 from .predict_folder import add_fleet_options, for_a_folder, predict_folder
+from .prompt_options import add_prompts, prompts_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,13 +36,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     predict.add_argument("bundle", type=Path)
     add_verify_key(predict)
     predict.add_argument("image", type=Path)
-    predict.add_argument("--box", type=_numbers(4), metavar="X0,Y0,X1,Y1", help="box around the object, in pixels")
-    predict.add_argument(
-        "--point", type=_numbers(2), action="append", default=[], metavar="X,Y", help="pixel on the object; repeatable"
-    )
-    predict.add_argument(
-        "--negative-point", type=_numbers(2), action="append", default=[], metavar="X,Y", help="pixel not on the object"
-    )
+    add_prompts(predict)
     predict.add_argument("--output", type=Path, required=True, metavar="PNG", help="mask: 255 object, 0 not")
     predict.add_argument("--overlay", type=Path, metavar="PNG", help="also write the mask drawn over the image")
     predict.add_argument(
@@ -59,19 +54,6 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_fleet_options(predict)
 
 
-def _numbers(count: int):  # type: ignore[no-untyped-def]
-    def parse(text: str) -> tuple[float, ...]:
-        try:
-            values = tuple(float(part) for part in text.split(","))
-        except ValueError:
-            values = ()
-        if len(values) != count:
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {count} numbers with commas between them")
-        return values
-
-    return parse
-
-
 def _predict(options: argparse.Namespace) -> None:
     if for_a_folder(options):
         predict_folder(options)
@@ -80,7 +62,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     if options.max_image_mp is not None:
         allow_megapixels(options.max_image_mp)
-    if not options.point and not options.negative_point and options.box is None:
+    if not prompts_of(options):
         raise PromptError("no prompt: give --box, --point, or both")
     max_bytes_of(options)
     drawn_over = options.overlay or options.compare_sam
@@ -122,9 +104,7 @@ def _open(options: argparse.Namespace) -> Predictor:
 def _best(predictor: Predictor, options: argparse.Namespace, **tokens: Any) -> tuple[Mask, float]:
     """The mask of the highest predicted IoU, of the three that a plain SAM returns with --multimask, and that IoU."""
     masks, iou_predictions, _ = predictor.predict(
-        [*options.point, *options.negative_point] or None,
-        [1] * len(options.point) + [0] * len(options.negative_point) or None,
-        options.box,
+        **prompts_of(options),
         multimask_output=options.multimask,
         **tokens,
     )
