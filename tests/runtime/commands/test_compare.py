@@ -99,7 +99,8 @@ def test_the_same_twice_is_the_same(tiny_bundle: Bundle, folder: Path, capsys: p
     [
         (["a.png"], "no prompt"),
         (["nowhere.png", *BOX], "no such image"),
-        (["a.png", "--prompts", "p.jsonl"], "p.jsonl: no such file"),
+        (["a.png", "--prompts", "p.jsonl"], "a.png: expected one folder of images"),
+        ([".", "--prompts", "p.jsonl"], "p.jsonl: no such file"),
         ([".", *BOX, "--prompts", "p.jsonl"], "--prompts: has the prompts"),
         (["a.png", *BOX, "--worst", "-1"], "--worst: got -1"),
         (["a.png", *BOX, "--output", "b.png"], "b.png: cannot be written"),
