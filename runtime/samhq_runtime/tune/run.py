@@ -57,7 +57,7 @@ class TuneOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """One way of one graph: median seconds of a call, peak bytes of its process, least IoU with PyTorch's masks.
+    """One way of one graph: least seconds of a call, peak bytes of its process, least IoU with PyTorch's masks.
 
     `reason` is why it cannot be chosen, empty if it can; figures are None where there is nothing to measure.
     """

@@ -78,7 +78,7 @@ def _try(job: Job) -> dict[str, Any]:
     close = side.check()
     wrong = breaches(side.tolerance(), mask_iou=close.mask_iou, relative=close.relative, against="PyTorch")
     return {
-        "seconds": measured["p50"],
+        "seconds": min(measured["seconds"]),  # whatever else runs here can only add
         "load_seconds": measured["load_seconds"],
         "host_bytes": measured["host_bytes"]["peak"],
         "gpu_bytes": measured["gpu_bytes"],
