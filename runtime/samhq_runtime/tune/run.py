@@ -22,6 +22,7 @@ from .worker import Job
 
 _WORKER = f"{__package__}.worker"
 _PROMPTS_PER_CALL = (1, 4, 16, 32)  # tried besides the default
+_HINTS = {"killed by SIGKILL": " (out of memory?)", "no answer": ", or needs a longer --timeout"}
 _NOISE = 1.03  # times that are closer than this count as the same, and the earlier way stays
 
 
@@ -169,8 +170,10 @@ class _Search:
 
     def _ask(self, job: Job) -> dict[str, Any]:
         child = ask_child(_WORKER, job.to_json(), self.options.timeout)
-        killed = child.death.startswith("killed by SIGKILL")
-        return {"error": child.death + (" (out of memory?)" if killed else "")} if child.death else dict(child.value)
+        if not child.death:
+            return dict(child.value)
+        hint = next((words for start, words in _HINTS.items() if child.death.startswith(start)), "")
+        return {"error": child.death + hint}
 
     def _providers_here(self) -> list[str]:
         answer = self._ask(Job(bundle=str(self.bundle.path)))

@@ -78,7 +78,7 @@ def test_failures_are_rows(found: Any) -> None:
     assert reasons(tuning) == {
         "crash": "killed by SIGSEGV: it said nothing",
         "killed": "killed by SIGKILL: it said nothing (out of memory?)",
-        "hang": "no answer in 2 s: it hangs",
+        "hang": "no answer in 2 s: it hangs, or needs a longer --timeout",
         "silent": "ended with 1: no such device",
         "memory": "out of memory",
         "a": "",
