@@ -1,4 +1,4 @@
-// internals resize CASES OUTPUT | sha256 FILE | fuzz MANIFEST ROUNDS | manifests BUNDLE FILES | external FILES: what lies below the C interface, for test_cpp.py.
+// internals resize CASES BYTES FLOATS | sha256 FILE | fuzz MANIFEST ROUNDS | manifests BUNDLE FILES | external FILES: what lies below the C interface, for test_cpp.py.
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -21,9 +21,9 @@ std::string read(const char* path) {
 }
 
 // Cases are six int64 (height, width, row stride, target height, target width, bytes), then the pixels.
-int resize(const char* cases, const char* output) {
+int resize(const char* cases, const char* output, const char* output_of_floats) {
     const std::string content = read(cases);
-    std::ofstream out(output, std::ios::binary);
+    std::ofstream out(output, std::ios::binary), floats(output_of_floats, std::ios::binary);
     for (std::size_t at = 0; at < content.size();) {
         int64_t head[6];
         content.copy(reinterpret_cast<char*>(head), sizeof head, at);
@@ -31,9 +31,12 @@ int resize(const char* cases, const char* output) {
         const std::vector<uint8_t> pixels(content.begin() + static_cast<std::ptrdiff_t>(at),
                                           content.begin() + static_cast<std::ptrdiff_t>(at) + head[5]);
         at += pixels.size();
-        const auto resized =
-            samhq_core::resize_bilinear({pixels.data(), {head[0], head[1]}, head[2]}, {head[3], head[4]});
-        out.write(reinterpret_cast<const char*>(resized.data()), static_cast<std::streamsize>(resized.size()));
+        const samhq_core::ImageView image{pixels.data(), {head[0], head[1]}, head[2]};
+        const std::vector<uint8_t> bytes = samhq_core::resize_bytes(image, {head[3], head[4]});
+        const std::vector<float> values = samhq_core::resize_floats(image, {head[3], head[4]});
+        out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+        floats.write(reinterpret_cast<const char*>(values.data()),
+                     static_cast<std::streamsize>(values.size() * sizeof(float)));
     }
     return 0;
 }
@@ -110,7 +113,7 @@ int external(char** paths, char** end) {
 
 int main(int argc, char** argv) {
     const std::string what = argc > 1 ? argv[1] : "";
-    if (what == "resize" && argc == 4) return resize(argv[2], argv[3]);
+    if (what == "resize" && argc == 5) return resize(argv[2], argv[3], argv[4]);
     if (what == "sha256" && argc == 3) return sha256(argv[2]);
     if (what == "external" && argc >= 2) return external(argv + 2, argv + argc);
     if (what == "manifests" && argc >= 3) return manifests(argv[2], argv + 3, argv + argc);

@@ -85,7 +85,8 @@ def graph_of(content: bytes) -> Callable[[Path], None]:
 _DAMAGED = "SAMHQ_ERROR_BUNDLE_DAMAGED"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "intact": (lambda bundle: None, "SAMHQ_OK"),
-    "a SAM 2": (change_manifest(lambda m: m["sizes"].update(family="sam2")), "SAMHQ_ERROR_CONTRACT"),
+    "another family": (change_manifest(lambda m: m["sizes"].update(family="sam9")), "SAMHQ_ERROR_CONTRACT"),
+    "another family's graphs": (change_manifest(lambda m: m["sizes"].update(family="sam2")), "SAMHQ_ERROR_CONTRACT"),
     "no folder": (lambda bundle: shutil.rmtree(bundle), "SAMHQ_ERROR_BUNDLE_MISSING"),
     "no manifest": (lambda bundle: (bundle / MANIFEST_NAME).unlink(), "SAMHQ_ERROR_BUNDLE_MISSING"),
     "no graph file": (lambda bundle: (bundle / "mask_decoder.onnx").unlink(), "SAMHQ_ERROR_BUNDLE_MISSING"),

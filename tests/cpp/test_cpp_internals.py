@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from samhq_runtime import Bundle
@@ -57,7 +58,7 @@ def test_resize_is_pillows_to_the_bit(programs: Path, tmp_path: Path) -> None:
         (33, 50, 100, 31),
     ]
     sizes += [tuple(rng.integers(1, 120, 4).tolist()) for _ in range(20)]  # type: ignore[misc]
-    expected = b""
+    expected, floats = b"", b""
     with (tmp_path / "cases").open("wb") as file:
         for height, width, to_height, to_width in sizes:
             pixels = rng.choice([0, 255], (height, width, 3)).astype(np.uint8)
@@ -67,8 +68,15 @@ def test_resize_is_pillows_to_the_bit(programs: Path, tmp_path: Path) -> None:
             )
             resized = Image.fromarray(pixels).resize((to_width, to_height), Image.Resampling.BILINEAR)
             expected += np.asarray(resized).tobytes()
-    run([programs / "internals", "resize", tmp_path / "cases", tmp_path / "resized"])
+            floats += _resized_floats(pixels, to_width, to_height).tobytes()
+    run([programs / "internals", "resize", tmp_path / "cases", tmp_path / "resized", tmp_path / "floats"])
     assert (tmp_path / "resized").read_bytes() == expected
+    assert (tmp_path / "floats").read_bytes() == floats
+
+
+def _resized_floats(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.float32]:
+    planes = (Image.fromarray(plane.astype(np.float32)) for plane in pixels.transpose(2, 0, 1))
+    return np.stack([plane.resize((width, height), Image.Resampling.BILINEAR) for plane in planes], axis=2)
 
 
 _REFUSALS = ("BUNDLE_INVALID", "BUNDLE_SCHEMA", "BUNDLE_UNSAFE", "BUNDLE_MISSING", "BUNDLE_DAMAGED", "CONTRACT")

@@ -133,13 +133,22 @@ def test_the_installed_library(installed: Path, demo_bundle: Bundle, tmp_path: P
     run([*limited, demo_bundle.path, tmp_path / "lines", tmp_path / "result", "1"])
 
 
-@pytest.mark.parametrize("name", ["plain_bundle", "tiny_bundle", "demo_bundle_fp16"])
+@pytest.mark.parametrize("name", ["plain_bundle", "tiny_bundle", "demo_bundle_fp16", "hq_sam2_bundle"])
 def test_other_bundles(programs: Path, tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
-    """A plain SAM, random weights (masks full of edges), float16 between the graphs; on the smallest photograph."""
+    """A plain SAM, random weights (masks full of edges), float16 between the graphs, SAM 2; on the smallest picture."""
     bundle: Bundle = request.getfixturevalue(name)
     images = [photographs()["portrait 300 x 200"]]
     cases = cases_of(bundle, images)
     assert_same_as_python(bundle, images, cases, predict_in_cpp(programs, bundle, tmp_path, images, cases))
+
+
+def test_sam_2(programs: Path, tmp_path: Path, sam2_bundle: Bundle) -> None:
+    """Squashed pictures, clamped logits, the fallback where the single mask is not stable."""
+    pictures = photographs()
+    images = [pictures["portrait 300 x 200"], pictures["landscape 400 x 600"][::2, ::2], pictures["square 512"][::4]]
+    cases = cases_of(sam2_bundle, images)
+    assert len(cases) >= 30
+    assert_same_as_python(sam2_bundle, images, cases, predict_in_cpp(programs, sam2_bundle, tmp_path, images, cases))
 
 
 def test_eight_threads_on_one_handle(programs: Path, demo_bundle: Bundle, tmp_path: Path) -> None:

@@ -7,9 +7,14 @@ std::vector<std::string> image_features(const ModelSizes& sizes, const std::stri
     const int64_t grid = sizes.embedding_size, low_res = sizes.low_res_size();
     std::vector<std::string> features = {
         TensorText("image_embeddings", dtype).dim("images").dim(sizes.embed_dim).dim(grid).dim(grid).text()};
-    if (sizes.has_hq()) {
-        features.push_back(
-            TensorText("hq_features", dtype).dim("images").dim(sizes.embed_dim / 8).dim(low_res).dim(low_res).text());
+    const auto add = [&](const char* name, int64_t channels, int64_t side) {
+        features.push_back(TensorText(name, dtype).dim("images").dim(channels).dim(side).dim(side).text());
+    };
+    if (sizes.family->high_res_feats) {
+        add("high_res_feats_0", sizes.embed_dim / 8, low_res);
+        add("high_res_feats_1", sizes.embed_dim / 4, 2 * grid);
+    } else if (sizes.has_hq()) {
+        add("hq_features", sizes.embed_dim / 8, low_res);
     }
     return features;
 }
@@ -45,6 +50,9 @@ GraphSpec mask_decoder_spec(const ModelSizes& sizes, const std::string& embeddin
     spec.outputs = {
         TensorText("low_res_logits", "float32").dim("prompts").dim("combinations").dim(low_res).dim(low_res).text(),
         TensorText("iou_predictions", "float32").dim("prompts").dim(kSamTokens).text()};
+    if (sizes.family->object_scores) {
+        spec.outputs.push_back(TensorText("object_score_logits", "float32").dim("prompts").dim(1).text());
+    }
     return spec;
 }
 

@@ -9,11 +9,29 @@ namespace samhq_core {
 
 constexpr int64_t kSamTokens = 4;  // SAM's mask tokens: one for a single mask, three for multimask output
 
+// What models differ in for those who run their graphs: `Family` of samhq_runtime/contract.py.
+struct Family {
+    const char* name;
+    bool squashed;         // images fill the square of the model; otherwise their longer side does
+    bool high_res_feats;   // the encoder leaves features of high resolution
+    bool object_scores;    // the decoder says how likely there is an object
+    bool pads_boxes;       // a padding point follows boxes too, and not only points
+    bool every_candidate;  // multimask output is all three masks of a model with an HQ token too
+    // The best candidate takes the place of the single mask where the area of its logits above `delta` over that above
+    // -`delta` is less than `stability`; 0: never.
+    float stability, delta;
+    float logits_bound;  // what the low-resolution logits that callers get are clamped to; 0: they are not
+};
+
+constexpr Family kSam = {"sam", false, false, false, false, false, 0, 0, 0};
+constexpr Family kSam2 = {"sam2", true, true, true, true, true, 0.98F, 0.05F, 32};
+
 struct ModelSizes {
     int64_t image_size = 0;
     int64_t embedding_size = 0;
     int64_t embed_dim = 0;
     int64_t token_masks = kSamTokens + 1;  // columns of mask_weights: the HQ token is the last one, if there is one
+    const Family* family = &kSam;
 
     bool has_hq() const { return token_masks > kSamTokens; }
     int64_t low_res_size() const { return 4 * embedding_size; }  // side of low_res_logits, mask_input, hq_features

@@ -1,4 +1,5 @@
-// Between the original frame (the caller's image) and the model frame (longest side = image_size).
+// Between the original frame (the caller's image) and the model frame (a square that the image fills, or its longest side
+// does).
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,9 @@ struct ImageView {
     int64_t row_stride = 0;
 };
 
-// `original` scaled so that its longest side is `image_size`; halves round up.
-Size fit_longest_side(Size original, int64_t image_size);
+// The image in the model frame: the whole square, or `original` scaled so that its longest side is that of the square;
+// halves round up.
+Size fit_size(Size original, const ModelSizes& sizes);
 
 // Throw SAMHQ_ERROR_IMAGE unless there are pixels, of sizes that can be computed with.
 void require_image(const ImageView& image);

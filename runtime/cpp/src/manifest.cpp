@@ -39,17 +39,20 @@ float finite(const json::Value& value, const char* name) {
 }
 
 // Manifests name any family but SAM's.
-void require_family(const json::Value& sizes) {
-    const json::Value* family = sizes.find("family");
-    if (family == nullptr) return;
-    throw Error(SAMHQ_ERROR_CONTRACT,
-                concat(kManifestName, ": a model of family ", family->string("family"),
-                       ", this library runs SAM and SAM-HQ; run the bundle with the Python runtime"));
+const Family& family_of(const json::Value& sizes) {
+    const json::Value* value = sizes.find("family");
+    if (value == nullptr) return kSam;
+    const std::string name = value->string("family");
+    for (const Family* family : {&kSam, &kSam2}) {
+        if (name == family->name) return *family;
+    }
+    throw Error(SAMHQ_ERROR_CONTRACT, concat(kManifestName, ": a model of family ", name, ", this library runs ",
+                                             kSam.name, " and ", kSam2.name, "; use a newer one"));
 }
 
 ModelSizes model_sizes(const json::Value& content, const std::string& token_fusion) {
-    require_family(content);
     ModelSizes sizes;
+    sizes.family = &family_of(content);
     sizes.image_size = side(content, "image_size");
     sizes.embedding_size = side(content, "embedding_size");
     sizes.embed_dim = side(content, "embed_dim");

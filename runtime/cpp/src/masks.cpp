@@ -1,18 +1,18 @@
 #include "masks.hpp"
 
 #include <algorithm>
+#include <array>
+#include <functional>
+#include <iterator>
 
 namespace samhq_core {
 namespace {
 
 // Columns: SAM's single-mask token, its three multimask tokens, the HQ token, which a plain SAM does not have.
-using Rows = std::vector<std::vector<float>>;
-const Rows& rows_of(bool multimask_output, bool hq_token_only) {
-    static const Rows single = {{1, 0, 0, 0, 1}};
-    static const Rows hq_only = {{0, 0, 0, 0, 1}};
-    static const Rows multimask = {{0, 1, 0, 0, 1}, {0, 0, 1, 0, 1}, {0, 0, 0, 1, 1}};
-    return hq_token_only ? hq_only : multimask_output ? multimask : single;
-}
+using Row = std::array<float, kSamTokens + 1>;
+constexpr Row kEvery[] = {{1, 0, 0, 0, 0}, {0, 1, 0, 0, 0}, {0, 0, 1, 0, 0}, {0, 0, 0, 1, 0}, {0, 0, 0, 0, 1}};
+constexpr Row kSingle = {1, 0, 0, 0, 1}, kHqOnly = {0, 0, 0, 0, 1};
+constexpr Row kMultimask[] = {{0, 1, 0, 0, 1}, {0, 0, 1, 0, 1}, {0, 0, 0, 1, 1}};
 constexpr int64_t kFirstMultimask = 1, kMultimasks = 3;
 constexpr int64_t kColumns = 2048;  // of a block: 4 MB for 256 rows of logits
 
@@ -30,37 +30,86 @@ Pair bilinear(int64_t position, int64_t source, int64_t target) {
     return {left, std::min(left + 1, source - 1), 1 - fraction, fraction};
 }
 
+int64_t best_of(const float* candidates) { return std::max_element(candidates, candidates + kMultimasks) - candidates; }
+
 double weight_of(const Pair& pair, int64_t index) {
     return (pair.left == index ? pair.left_weight : 0.0) + (pair.right == index ? pair.right_weight : 0.0);
 }
 
 }  // namespace
 
-std::vector<float> mask_weights(bool multimask_output, bool hq_token_only, int64_t token_masks) {
-    std::vector<float> weights;
-    for (const auto& row : rows_of(multimask_output, hq_token_only)) {
-        weights.insert(weights.end(), row.begin(), row.begin() + token_masks);
+int64_t MaskChoice::masks() const {
+    if (!multimask_output_ || (sizes_.has_hq() && !sizes_.family->every_candidate)) return 1;
+    return hq_token_only_ ? 1 : kMultimasks;
+}
+
+std::vector<float> MaskChoice::weights() const {
+    std::vector<Row> rows;
+    if (falls_back() && !hq_token_only_) {
+        rows.assign(kEvery, kEvery + sizes_.token_masks);
+    } else if (falls_back()) {
+        rows = {kEvery[0], kHqOnly};
+    } else if (multimask_output_ && !hq_token_only_) {
+        rows.assign(std::begin(kMultimask), std::end(kMultimask));
+    } else {
+        rows = {hq_token_only_ ? kHqOnly : kSingle};
     }
+    std::vector<float> weights;
+    for (const Row& row : rows) weights.insert(weights.end(), row.begin(), row.begin() + sizes_.token_masks);
     return weights;
 }
 
-int64_t masks_per_object(bool multimask_output, int64_t token_masks) {
-    return multimask_output && token_masks == kSamTokens ? kMultimasks : 1;  // SAM returns every candidate
+int64_t MaskChoice::combinations() const { return static_cast<int64_t>(weights().size()) / sizes_.token_masks; }
+
+std::vector<Chosen> MaskChoice::choose(const float* low_res_logits, const float* iou_predictions) const {
+    if (falls_back()) return {with_fallback(low_res_logits, iou_predictions)};
+    if (!multimask_output_) return {mask(low_res_logits, 0, iou_predictions[0])};
+    const float* candidates = iou_predictions + kFirstMultimask;
+    if (masks() == 1) {
+        const int64_t best = best_of(candidates);
+        return {mask(low_res_logits, hq_token_only_ ? 0 : best, candidates[best])};
+    }
+    std::vector<Chosen> all;
+    for (int64_t i = 0; i < kMultimasks; ++i) all.push_back(mask(low_res_logits, i, candidates[i]));
+    return all;
 }
 
-std::vector<Choice> choose(const float* iou_predictions, int64_t combinations, bool multimask_output,
-                           int64_t token_masks) {
-    if (!multimask_output) return {{0, 0}};
-    if (token_masks == kSamTokens) return {{0, 1}, {1, 2}, {2, 3}};
-    const float* candidates = iou_predictions + kFirstMultimask;
-    const int64_t best = std::max_element(candidates, candidates + kMultimasks) - candidates;
-    return {{combinations == 1 ? 0 : best, kFirstMultimask + best}};
+Chosen MaskChoice::mask(const float* low_res_logits, int64_t combination, float iou) const {
+    const int64_t pixels = sizes_.low_res_size() * sizes_.low_res_size();
+    const float* logits = low_res_logits + combination * pixels;
+    return {{logits, logits + pixels}, iou};
+}
+
+// Every token mask by itself -> the single mask, or the best candidate where that is not stable; then HQ.
+Chosen MaskChoice::with_fallback(const float* low_res_logits, const float* iou_predictions) const {
+    const int64_t best = kFirstMultimask + best_of(iou_predictions + kFirstMultimask);
+    const int64_t token = is_stable(low_res_logits) ? 0 : best;
+    if (hq_token_only_) return mask(low_res_logits, 1, iou_predictions[token]);
+    Chosen chosen = mask(low_res_logits, token, iou_predictions[token]);
+    if (!sizes_.has_hq()) return chosen;
+    const Chosen hq = mask(low_res_logits, kSamTokens, 0);
+    std::transform(chosen.logits.begin(), chosen.logits.end(), hq.logits.begin(), chosen.logits.begin(),
+                   std::plus<float>());
+    return chosen;
+}
+
+bool MaskChoice::is_stable(const float* single) const {
+    const float* end = single + sizes_.low_res_size() * sizes_.low_res_size();
+    const float delta = sizes_.family->delta;
+    const auto above = [&](float least) {
+        return static_cast<float>(std::count_if(single, end, [=](float value) { return value > least; }));
+    };
+    const float around = above(-delta);
+    return around == 0 || above(delta) / around >= sizes_.family->stability;
 }
 
 Upscaler::Upscaler(const ModelSizes& sizes, Size original) {
-    const Size fitted = fit_longest_side(original, sizes.image_size);
-    rows_ = {sizes.low_res_size(), sizes.image_size, fitted.height, original.height};
-    columns_ = {sizes.low_res_size(), sizes.image_size, fitted.width, original.width};
+    const int64_t low_res = sizes.low_res_size();
+    const bool squashed = sizes.family->squashed;
+    const Size fitted = squashed ? Size{low_res, low_res} : fit_size(original, sizes);
+    const int64_t middle = squashed ? low_res : sizes.image_size;
+    rows_ = {low_res, middle, fitted.height, original.height};
+    columns_ = {low_res, middle, fitted.width, original.width};
 }
 
 Upscaler::Sample Upscaler::Axis::at(int64_t position) const {

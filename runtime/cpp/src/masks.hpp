@@ -9,21 +9,37 @@
 
 namespace samhq_core {
 
-// Rows of `mask_weights` (K, token_masks): which combinations of token masks the decoder is to compute.
-std::vector<float> mask_weights(bool multimask_output, bool hq_token_only, int64_t token_masks);
-
-// Index, among K computed masks and among the 4 predicted IoUs, of each mask that the caller gets for one object.
-struct Choice {
-    int64_t combination;
-    int64_t iou;
+// One mask of an object.
+struct Chosen {
+    std::vector<float> logits;  // (L, L)
+    float iou;
 };
-// One Choice per mask of masks_per_object.
-std::vector<Choice> choose(const float* iou_predictions, int64_t combinations, bool multimask_output,
-                           int64_t token_masks);
-int64_t masks_per_object(bool multimask_output, int64_t token_masks);
+
+// What a caller wants of the masks of a model: MaskChoice of samhq_runtime/masks/choice.py.
+class MaskChoice {
+  public:
+    MaskChoice(const ModelSizes& sizes, bool multimask_output, bool hq_token_only)
+        : sizes_(sizes), multimask_output_(multimask_output), hq_token_only_(hq_token_only) {}
+
+    int64_t masks() const;                // how many an object gets
+    std::vector<float> weights() const;   // rows of `mask_weights` (K, token_masks), what the decoder is to compute
+    int64_t combinations() const;         // K
+
+    // The masks of one object, of its `low_res_logits` (K, L, L) and `iou_predictions` (4,).
+    std::vector<Chosen> choose(const float* low_res_logits, const float* iou_predictions) const;
+
+  private:
+    bool falls_back() const { return sizes_.family->stability > 0 && !multimask_output_; }
+    bool is_stable(const float* single) const;
+    Chosen mask(const float* low_res_logits, int64_t combination, float iou) const;
+    Chosen with_fallback(const float* low_res_logits, const float* iou_predictions) const;
+
+    const ModelSizes& sizes_;
+    bool multimask_output_, hq_token_only_;
+};
 
 // Low-resolution logits -> the original size, as Sam.postprocess_masks: up to the model frame, padding cropped, to H x
-// W. Both bilinear steps are linear and separable, so each axis is one sum of at most three weighted samples. In
+// W; where images are squashed in one step, and the first one changes nothing. Both bilinear steps are linear and separable, so each axis is one sum of at most three weighted samples. In
 // float64, so that no order of adding changes a mask; in blocks of columns, so that wide images take no more memory.
 class Upscaler {
   public:

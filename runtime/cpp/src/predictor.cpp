@@ -1,6 +1,7 @@
 #include "predictor.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -8,8 +9,6 @@
 
 namespace samhq_core {
 namespace {
-
-constexpr const char* kFeatureNames[] = {"image_embeddings", "hq_features"};
 
 size_t checked_product(std::initializer_list<int64_t> sizes) {
     size_t product = 1;
@@ -31,14 +30,14 @@ void require_shape(const Ort& ort, const Tensor& tensor, const std::vector<int64
 // Collects the masks of one object after the other.
 class MaskWriter {
   public:
-    MaskWriter(const Manifest& manifest, Size size, int64_t objects, const samhq_predict_options& options)
-        : manifest_(manifest), upscaler_(manifest.sizes, size), multimask_(options.multimask_output != 0) {
+    MaskWriter(const Manifest& manifest, Size size, int64_t objects, const MaskChoice& choice, bool return_logits)
+        : manifest_(manifest), upscaler_(manifest.sizes, size), choice_(choice) {
         result_.objects = objects;
-        result_.masks_per_object = masks_per_object(multimask_, manifest.sizes.token_masks);
+        result_.masks_per_object = choice.masks();
         result_.size = size;
         result_.low_res_size = manifest.sizes.low_res_size();
         const size_t pixels = checked_product({objects, result_.masks_per_object, size.height, size.width});
-        if (options.return_logits != 0) {
+        if (return_logits) {
             result_.logits.reset(new float[pixels]);
         } else {
             result_.masks.reset(new uint8_t[pixels]);
@@ -46,18 +45,18 @@ class MaskWriter {
     }
 
     // `low_res_logits` (combinations, L, L) and `iou_predictions` (4,) of the next object.
-    void add(const float* low_res_logits, const float* iou_predictions, int64_t combinations) {
-        const int64_t low_res_pixels = result_.low_res_size * result_.low_res_size;
-        for (const Choice& choice : choose(iou_predictions, combinations, multimask_, manifest_.sizes.token_masks)) {
-            const float* chosen = low_res_logits + choice.combination * low_res_pixels;
+    void add(const float* low_res_logits, const float* iou_predictions) {
+        const float bound = manifest_.sizes.family->logits_bound;
+        for (const Chosen& chosen : choice_.choose(low_res_logits, iou_predictions)) {
             if (result_.logits) {
-                upscaler_.logits(chosen, result_.logits.get() + written_);
+                upscaler_.logits(chosen.logits.data(), result_.logits.get() + written_);
             } else {
-                upscaler_.mask(chosen, manifest_.mask_threshold, result_.masks.get() + written_);
+                upscaler_.mask(chosen.logits.data(), manifest_.mask_threshold, result_.masks.get() + written_);
             }
             written_ += static_cast<size_t>(result_.size.height * result_.size.width);
-            result_.iou_predictions.push_back(iou_predictions[choice.iou]);
-            result_.low_res_logits.insert(result_.low_res_logits.end(), chosen, chosen + low_res_pixels);
+            result_.iou_predictions.push_back(chosen.iou);
+            std::transform(chosen.logits.begin(), chosen.logits.end(), std::back_inserter(result_.low_res_logits),
+                           [bound](float value) { return bound > 0 ? std::clamp(value, -bound, bound) : value; });
         }
     }
 
@@ -66,7 +65,7 @@ class MaskWriter {
   private:
     const Manifest& manifest_;
     Upscaler upscaler_;
-    bool multimask_;
+    const MaskChoice& choice_;
     Result result_;
     size_t written_ = 0;
 };
@@ -127,7 +126,9 @@ std::vector<Tensor> Model::decode(const EncodedImage& image, const Prompts& prom
 
     std::vector<Feed> feeds;
     for (const auto& [name, tensor] : inputs) feeds.push_back({name, tensor.get()});
-    for (size_t i = 0; i < image.features.size(); ++i) feeds.push_back({kFeatureNames[i], image.features[i].get()});
+    for (size_t i = 0; i < image.features.size(); ++i) {
+        feeds.push_back({encoder_.output(i), image.features[i].get()});
+    }
     std::vector<Tensor> outputs = decoder_.run(feeds);
     require_shape(ort_, outputs[0], {count, combinations, low_res, low_res}, "low_res_logits");
     require_shape(ort_, outputs[1], {count, kSamTokens}, "iou_predictions");
@@ -137,19 +138,18 @@ std::vector<Tensor> Model::decode(const EncodedImage& image, const Prompts& prom
 Result Model::predict(const EncodedImage& image, const samhq_prompts& given,
                       const samhq_predict_options& options) const {
     const ModelSizes& sizes = manifest_.sizes;
-    const bool multimask = options.multimask_output != 0;
     require_options(options);
     const Prompts prompts = encode_prompts(given, image.size, sizes);
-    const std::vector<float> weights = mask_weights(multimask, options.hq_token_only != 0, sizes.token_masks);
-    const int64_t combinations = static_cast<int64_t>(weights.size()) / sizes.token_masks;
-    MaskWriter writer(manifest_, image.size, prompts.objects, options);
+    const MaskChoice choice(sizes, options.multimask_output != 0, options.hq_token_only != 0);
+    const std::vector<float> weights = choice.weights();
+    MaskWriter writer(manifest_, image.size, prompts.objects, choice, options.return_logits != 0);
     for (int64_t first = 0; first < prompts.objects; first += prompts_per_call_) {
         const int64_t count = std::min(prompts_per_call_, prompts.objects - first);
         const std::vector<Tensor> outputs = decode(image, prompts, first, count, weights, options.hq_token);
         const float *logits = ort_.floats(outputs[0].get()), *iou = ort_.floats(outputs[1].get());
         for (int64_t object = 0; object < count; ++object) {
-            writer.add(logits, iou, combinations);
-            logits += combinations * sizes.low_res_size() * sizes.low_res_size();
+            writer.add(logits, iou);
+            logits += choice.combinations() * sizes.low_res_size() * sizes.low_res_size();
             iou += kSamTokens;
         }
     }

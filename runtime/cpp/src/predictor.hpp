@@ -15,7 +15,7 @@ namespace samhq_core {
 
 struct EncodedImage {
     Size size;
-    std::vector<Tensor> features;  // image_embeddings, and hq_features if the model has an HQ part
+    std::vector<Tensor> features;  // the encoder's outputs
 };
 
 struct Result {

@@ -8,6 +8,7 @@ namespace samhq_core {
 namespace {
 
 constexpr float kPaddingLabel = -1, kTopLeftLabel = 2, kBottomRightLabel = 3;
+constexpr const char* kInFrame = "coordinates in the model's frame";
 constexpr int64_t kMaxCount = 1 << 20;  // of objects, and of points in a set
 constexpr int64_t kMaxPointsInAll = 1 << 24;
 constexpr int64_t kMaxPoints = 1024;  // of a set: the decoder's attention takes memory that grows with their square
@@ -80,23 +81,31 @@ int64_t count_objects(const samhq_prompts& given) {
 // Appends the points of one object after the other.
 class Points {
   public:
-    Points(Prompts& prompts, Size original, int64_t image_size) : prompts_(prompts) {
-        const Size fitted = fit_longest_side(original, image_size);
-        scale_x_ = static_cast<double>(fitted.width) / static_cast<double>(original.width);
-        scale_y_ = static_cast<double>(fitted.height) / static_cast<double>(original.height);
-    }
+    Points(Prompts& prompts, Size original, const ModelSizes& sizes)
+        : prompts_(prompts), original_(original), fitted_(fit_size(original, sizes)), sizes_(sizes) {}
 
     void add(double x, double y, float label) {
-        const double scaled[2] = {x * scale_x_, y * scale_y_};
-        require_finite("coordinates in the model's frame", scaled, 2);
-        prompts_.point_coords.push_back(static_cast<float>(scaled[0]));
-        prompts_.point_coords.push_back(static_cast<float>(scaled[1]));
+        add_coordinate(x, original_.width, fitted_.width);
+        add_coordinate(y, original_.height, fitted_.height);
         prompts_.point_labels.push_back(label);
     }
 
   private:
+    void add_coordinate(double at, int64_t original, int64_t fitted) {
+        if (sizes_.family->squashed) {  // in float32, as upstream
+            const float scaled = static_cast<float>(at) / static_cast<float>(original) * static_cast<float>(fitted);
+            require_finite(kInFrame, &scaled, 1);
+            prompts_.point_coords.push_back(scaled);
+        } else {
+            const double scaled = at * (static_cast<double>(fitted) / static_cast<double>(original));
+            require_finite(kInFrame, &scaled, 1);
+            prompts_.point_coords.push_back(static_cast<float>(scaled));
+        }
+    }
+
     Prompts& prompts_;
-    double scale_x_ = 1, scale_y_ = 1;
+    const Size original_, fitted_;
+    const ModelSizes& sizes_;
 };
 
 }  // namespace
@@ -116,7 +125,9 @@ Prompts encode_prompts(const samhq_prompts& given, Size original, const ModelSiz
     require_masks(given, sizes.low_res_size());
     Prompts prompts;
     prompts.objects = count_objects(given);
-    Points points(prompts, original, sizes.image_size);
+    Points points(prompts, original, sizes);
+    const bool pads = given.point_sets > 0 ? given.box_count == 0 || sizes.family->pads_boxes
+                                           : given.box_count > 0 && sizes.family->pads_boxes;
     for (int64_t object = 0; object < prompts.objects; ++object) {
         const int64_t set = given.point_sets == 1 ? 0 : object, first = set * given.points;
         for (int64_t i = first; given.point_sets > 0 && i < first + given.points; ++i) {
@@ -127,9 +138,8 @@ Prompts encode_prompts(const samhq_prompts& given, Size original, const ModelSiz
             const double* box = given.boxes + 4 * (given.box_count == 1 ? 0 : object);
             points.add(box[0], box[1], kTopLeftLabel);
             points.add(box[2], box[3], kBottomRightLabel);
-        } else if (given.point_sets > 0) {  // upstream adds one padding point exactly when there is no box
-            points.add(0, 0, kPaddingLabel);
         }
+        if (pads) points.add(0, 0, kPaddingLabel);
     }
     prompts.points = static_cast<int64_t>(prompts.point_labels.size()) / prompts.objects;
     prompts.has_mask_input = given.mask_count > 0;

@@ -2,21 +2,46 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace samhq_core {
 namespace {
 
-constexpr int kFractionBits = 32 - 8 - 2;  // of a weight: 8 bits for the pixel, 2 to spare
-constexpr int32_t kHalf = 1 << (kFractionBits - 1);
-
-// For each target pixel of one axis: the source pixels it is the weighted mean of, in fixed point.
-struct Window {
-    int64_t first;
-    std::vector<int32_t> weights;
+// How Pillow sums up pixels of 8 bits: with weights in fixed point.
+struct Bytes {
+    using Value = uint8_t;
+    using Sum = int32_t;
+    static constexpr int kFractionBits = 32 - 8 - 2;  // of a weight: 8 bits for the pixel, 2 to spare
+    static constexpr Sum kStart = 1 << (kFractionBits - 1);
+    static Sum weight(double exact) { return static_cast<Sum>(0.5 + exact * (1 << kFractionBits)); }
+    static Value value(Sum sum) { return static_cast<Value>(std::clamp(sum >> kFractionBits, 0, 255)); }
 };
 
-Window window(int64_t position, int64_t source, int64_t target) {
+// And how it sums up floats.
+struct Floats {
+    using Value = float;
+    using Sum = double;
+    static constexpr Sum kStart = 0;
+    static Sum weight(double exact) { return exact; }
+    static Value value(Sum sum) { return static_cast<Value>(sum); }
+};
+
+// Three values a pixel; rows lie `row_stride` values apart.
+template <class Value>
+struct Raster {
+    const Value* data;
+    Size size;
+    int64_t row_stride;
+};
+
+// For each target pixel of one axis: the source pixels it is the weighted mean of.
+template <class Kind>
+struct Window {
+    int64_t first;
+    std::vector<typename Kind::Sum> weights;
+};
+
+template <class Kind>
+Window<Kind> window(int64_t position, int64_t source, int64_t target) {
     const double scale = static_cast<double>(source) / static_cast<double>(target);
     const double support = std::max(scale, 1.0);  // half the width of the triangle: shrinking widens it
     const double centre = (static_cast<double>(position) + 0.5) * scale;
@@ -30,63 +55,62 @@ Window window(int64_t position, int64_t source, int64_t target) {
         exact.push_back(distance < 1.0 ? 1.0 - distance : 0.0);
         sum += exact.back();
     }
-    Window result{first, {}};
-    for (const double weight : exact) {
-        const double normalised = sum != 0.0 ? weight / sum : weight;
-        result.weights.push_back(static_cast<int32_t>(0.5 + normalised * (1 << kFractionBits)));
-    }
+    Window<Kind> result{first, {}};
+    for (const double weight : exact) result.weights.push_back(Kind::weight(sum != 0.0 ? weight / sum : weight));
     return result;
 }
 
-std::vector<Window> windows(int64_t source, int64_t target) {
-    std::vector<Window> all;
-    for (int64_t position = 0; position < target; ++position) all.push_back(window(position, source, target));
+template <class Kind>
+std::vector<Window<Kind>> windows(int64_t source, int64_t target) {
+    std::vector<Window<Kind>> all;
+    for (int64_t position = 0; position < target; ++position) all.push_back(window<Kind>(position, source, target));
     return all;
 }
 
-uint8_t to_byte(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kFractionBits, 0, 255)); }
-
-void resize_row(const uint8_t* from, const std::vector<Window>& columns, uint8_t* to) {
-    for (const Window& column : columns) {
-        int32_t red = kHalf, green = kHalf, blue = kHalf;
-        const uint8_t* pixel = from + 3 * column.first;
-        for (const int32_t weight : column.weights) {
+template <class Kind>
+void resize_row(const typename Kind::Value* from, const std::vector<Window<Kind>>& columns, typename Kind::Value* to) {
+    for (const Window<Kind>& column : columns) {
+        auto red = Kind::kStart, green = Kind::kStart, blue = Kind::kStart;
+        const auto* pixel = from + 3 * column.first;
+        for (const auto weight : column.weights) {
             red += pixel[0] * weight, green += pixel[1] * weight, blue += pixel[2] * weight;
             pixel += 3;
         }
-        *to++ = to_byte(red), *to++ = to_byte(green), *to++ = to_byte(blue);
+        *to++ = Kind::value(red), *to++ = Kind::value(green), *to++ = Kind::value(blue);
     }
 }
 
-std::vector<uint8_t> resize_width(const ImageView& image, int64_t width) {
-    const auto row_bytes = static_cast<size_t>(3 * width);
-    const std::vector<Window> columns = windows(image.size.width, width);
-    std::vector<uint8_t> resized(static_cast<size_t>(image.size.height) * row_bytes);
+template <class Kind>
+std::vector<typename Kind::Value> resize_width(const Raster<typename Kind::Value>& image, int64_t width) {
+    const int64_t row = 3 * width;
+    const std::vector<Window<Kind>> columns = windows<Kind>(image.size.width, width);
+    std::vector<typename Kind::Value> resized(static_cast<size_t>(image.size.height * row));
     for (int64_t y = 0; y < image.size.height; ++y) {
-        const uint8_t* from = image.rgb + y * image.row_stride;
-        uint8_t* to = resized.data() + static_cast<size_t>(y) * row_bytes;
+        const auto* from = image.data + y * image.row_stride;
+        auto* to = resized.data() + y * row;
         if (image.size.width == width) {
-            std::memcpy(to, from, row_bytes);
+            std::copy(from, from + row, to);
         } else {
-            resize_row(from, columns, to);
+            resize_row<Kind>(from, columns, to);
         }
     }
     return resized;
 }
 
-std::vector<uint8_t> resize_height(const ImageView& image, int64_t height) {
-    const auto row_bytes = static_cast<size_t>(3 * image.size.width);
-    std::vector<uint8_t> resized(static_cast<size_t>(height) * row_bytes);
-    std::vector<int32_t> sums(row_bytes);
-    uint8_t* to = resized.data();
-    for (const Window& row : windows(image.size.height, height)) {
-        std::fill(sums.begin(), sums.end(), kHalf);
-        const uint8_t* from = image.rgb + row.first * image.row_stride;
-        for (const int32_t weight : row.weights) {
-            for (size_t i = 0; i < row_bytes; ++i) sums[i] += from[i] * weight;
+template <class Kind>
+std::vector<typename Kind::Value> resize_height(const Raster<typename Kind::Value>& image, int64_t height) {
+    const auto row_values = static_cast<size_t>(3 * image.size.width);
+    std::vector<typename Kind::Value> resized(static_cast<size_t>(height) * row_values);
+    std::vector<typename Kind::Sum> sums(row_values);
+    auto* to = resized.data();
+    for (const Window<Kind>& row : windows<Kind>(image.size.height, height)) {
+        std::fill(sums.begin(), sums.end(), Kind::kStart);
+        const auto* from = image.data + row.first * image.row_stride;
+        for (const auto weight : row.weights) {
+            for (size_t i = 0; i < row_values; ++i) sums[i] += from[i] * weight;
             from += image.row_stride;
         }
-        for (size_t i = 0; i < row_bytes; ++i) *to++ = to_byte(sums[i]);
+        for (size_t i = 0; i < row_values; ++i) *to++ = Kind::value(sums[i]);
     }
     return resized;
 }
@@ -97,16 +121,34 @@ bool height_first(Size source, Size target) {
            source.height - target.height > 2 * (source.width - target.width);
 }
 
+template <class Kind>
+std::vector<typename Kind::Value> resize(const Raster<typename Kind::Value>& image, Size target) {
+    const auto raster = [](const auto& pixels, Size size) {
+        return Raster<typename Kind::Value>{pixels.data(), size, 3 * size.width};
+    };
+    if (height_first(image.size, target)) {
+        const auto low = resize_height<Kind>(image, target.height);
+        return resize_width<Kind>(raster(low, {target.height, image.size.width}), target.width);
+    }
+    auto narrow = resize_width<Kind>(image, target.width);
+    if (image.size.height == target.height) return narrow;
+    return resize_height<Kind>(raster(narrow, {image.size.height, target.width}), target.height);
+}
+
 }  // namespace
 
-std::vector<uint8_t> resize_bilinear(const ImageView& image, Size target) {
-    if (height_first(image.size, target)) {
-        const std::vector<uint8_t> low = resize_height(image, target.height);
-        return resize_width({low.data(), {target.height, image.size.width}, 3 * image.size.width}, target.width);
+std::vector<uint8_t> resize_bytes(const ImageView& image, Size target) {
+    return resize<Bytes>({image.rgb, image.size, image.row_stride}, target);
+}
+
+std::vector<float> resize_floats(const ImageView& image, Size target) {
+    const int64_t row = 3 * image.size.width;
+    std::vector<float> floats(static_cast<size_t>(image.size.height * row));
+    for (int64_t y = 0; y < image.size.height; ++y) {
+        const uint8_t* from = image.rgb + y * image.row_stride;
+        std::copy(from, from + row, floats.begin() + y * row);
     }
-    std::vector<uint8_t> narrow = resize_width(image, target.width);
-    if (image.size.height == target.height) return narrow;
-    return resize_height({narrow.data(), {image.size.height, target.width}, 3 * target.width}, target.height);
+    return resize<Floats>({floats.data(), image.size, row}, target);
 }
 
 }  // namespace samhq_core

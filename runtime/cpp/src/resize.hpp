@@ -1,4 +1,4 @@
-// Pillow's antialiased bilinear resize of 8-bit RGB, equal to the bit: the models were trained on images resized by it.
+// Pillow's antialiased bilinear resize, equal to the bit: the models were trained on images resized by it, or like it.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,10 @@
 
 namespace samhq_core {
 
-// (height, width, 3) without padding between rows.
-std::vector<uint8_t> resize_bilinear(const ImageView& image, Size target);
+// (height, width, 3) without padding between rows, as of an image of mode RGB: rounded to 8 bits.
+std::vector<uint8_t> resize_bytes(const ImageView& image, Size target);
+
+// The same as of three images of mode F: not rounded, values of 0 to 255.
+std::vector<float> resize_floats(const ImageView& image, Size target);
 
 }  // namespace samhq_core

@@ -28,6 +28,7 @@ class Session {
 
     // The outputs, in the order of the contract.
     std::vector<Tensor> run(const std::vector<Feed>& feeds) const;
+    const char* output(size_t index) const { return outputs_[index].c_str(); }
 
   private:
     void require_contract(const std::string& file, const GraphSpec& spec) const;

@@ -108,7 +108,8 @@ typedef struct samhq_predict_options {
 } samhq_predict_options;
 #define SAMHQ_PREDICT_OPTIONS_INIT {sizeof(samhq_predict_options), 0, 0, 0, NULL, 0}
 
-/* What a result holds; the arrays belong to it. M is 1, or 3 for multimask_output of a plain SAM. */
+/* What a result holds; the arrays belong to it. M is 1, or 3 for multimask_output of a plain SAM or a
+ * SAM 2, of which low_res_logits are clamped to between -32 and 32. */
 typedef struct samhq_result_view {
     size_t struct_size;
     int64_t objects;              /* B */

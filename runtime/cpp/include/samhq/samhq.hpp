@@ -122,7 +122,8 @@ struct PredictOptions {
     std::vector<float> hq_token;  // replaces the bundle's in this call; empty: the bundle's
 };
 
-// Masks of B objects, M of them each: 1, or 3 for multimask_output of a plain SAM. Arrays belong to the result.
+// Masks of B objects, M of them each: 1, or 3 for multimask_output of a plain SAM or a SAM 2. Arrays belong to the
+// result.
 class Result {
   public:
     explicit Result(samhq_result* handle) : handle_(handle) {
