@@ -31,12 +31,12 @@ def declare_torchvision_operators() -> None:
 def import_official(name: str = "segment_anything_hq", *, install: str = "") -> ModuleType:
     """The official SAM-HQ or SAM module; without it the calling test is skipped, or fails if it is required.
 
-    `install` is the command for what no extra can name.
+    `install` is the command for what no extra can name, which nothing requires.
     """
     import pytest
 
     declare_torchvision_operators()
-    if required:
+    if required and not install:
         return importlib.import_module(name)
     how = f": {install}" if install else ""
     return pytest.importorskip(name, reason=f"the official reference {name} is not installed{how}")

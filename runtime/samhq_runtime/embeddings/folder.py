@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -125,12 +126,12 @@ class EmbeddingFolder:
             if not isinstance(e.__cause__, FileNotFoundError):  # another process may drop it, and write it again
                 _log.warning("%s", e)
             return None
-        with suppress(OSError):  # read-only, or another process dropped it: it was read
-            os.utime(path)
+        _used(path)
         return encoded
 
     def _put(self, path: Path, encoded: EncodedImage) -> None:
         save_embedding(path, encoded, self._predictor.bundle, float16=self._float16)
+        _used(path)
         if self._max_bytes is None:
             return
         entries = sorted(self._entries(), key=lambda entry: entry[1].st_mtime_ns)
@@ -147,3 +148,10 @@ class EmbeddingFolder:
         for path in self._folder.glob(f"[!.]*{_SUFFIX}"):
             with suppress(OSError):
                 yield path, path.stat()
+
+
+def _used(path: Path) -> None:
+    """Now, to the nanosecond: the times that file systems write by themselves are those of the last tick of a clock."""
+    now = time.time_ns()
+    with suppress(OSError):  # read-only, or another process dropped it
+        os.utime(path, ns=(now, now))

@@ -65,7 +65,8 @@ SMALL = ("demo", "hiera_demo")
 
 
 def test_every_precision_has_its_rows() -> None:
-    cases = {(size, precision) for size in ATTENTIONS for precision in PRECISIONS}
+    hiera = {("hiera_demo", "fp16")}  # the others miss their gate for SAM 2
+    cases = {(size, precision) for size in ATTENTIONS if size != "hiera_demo" for precision in PRECISIONS} | hiera
     assert cases == ENCODER.keys() == DECODER.keys()
 
 
