@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import time
@@ -53,6 +54,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 with bare line feeds, whole or not at all."""
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON on one line, whole or not at all; the folder is made if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(content) + "\n")
 
 
 def sweep(folder: Path, *, older_than_s: float = 0) -> None:

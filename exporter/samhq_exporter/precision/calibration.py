@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from samhq_runtime.errors import ConfigError
 from samhq_runtime.frames.image_files import read_image
+from samhq_runtime.frames.image_sources import IMAGE_SUFFIXES
 
 from ..scenes.drawing import draw_scene
 from ..scenes.sample import SCENE_SIZE, central_boxes
 
 MOST_IMAGES = 128
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _SCENES = 2
 _SCENE_SEED = 2_000_100  # outside the demo model's training and held-out seeds
 
@@ -57,9 +57,9 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise ConfigError(f"--calibration {path}: no such file or folder")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
-        raise ConfigError(f"--calibration {path}: no images in it; expected {', '.join(sorted(_SUFFIXES))}")
+        raise ConfigError(f"--calibration {path}: no images in it; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
     return files
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from samhq_runtime.errors import CheckpointError
 
+from ..architecture import Architecture
 from .infer import NOT_A_MODEL, architecture_of
 
 MODEL_TYPES = ("sam_hq", "sam")
@@ -154,10 +155,17 @@ def _sizes_of(state: Mapping[str, Tensor], *, hq: bool) -> dict[str, dict[str, o
             "mask_input_channels": arch.mask_in_chans,
         },
         "mask_decoder_config": {
-            "hidden_size": arch.embed_dim,
-            "mlp_dim": arch.decoder_mlp_dim,
-            "num_hidden_layers": arch.decoder_depth,
-            "iou_head_hidden_dim": arch.iou_head_dim,
+            **decoder_sizes(arch),
             **({"vit_dim": state["mask_decoder.compress_vit_feat.0.weight"].shape[0]} if hq else {}),
         },
+    }
+
+
+def decoder_sizes(arch: Architecture) -> dict[str, object]:
+    """Of the mask decoder, which every family has, in the words of a configuration."""
+    return {
+        "hidden_size": arch.embed_dim,
+        "mlp_dim": arch.decoder_mlp_dim,
+        "num_hidden_layers": arch.decoder_depth,
+        "iou_head_hidden_dim": arch.iou_head_dim,
     }

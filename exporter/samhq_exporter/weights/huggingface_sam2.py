@@ -16,7 +16,7 @@ from samhq_runtime.contract import FAMILIES, SAM2, Stability
 from samhq_runtime.errors import CheckpointError
 
 from ..architecture import Architecture, HieraStages
-from .huggingface_config import Sections, require_values
+from .huggingface_config import Sections, decoder_sizes, require_values
 from .infer import NOT_A_MODEL, architecture_of
 
 SAM2_MODEL_TYPES = ("sam2", "sam2_video")
@@ -171,10 +171,5 @@ def _sizes_of(arch: Architecture, stages: HieraStages) -> Sections:
             "patch_size": (arch.patch_size, arch.patch_size),
             "mask_input_channels": arch.mask_in_chans,
         },
-        "mask_decoder_config": {
-            "hidden_size": arch.embed_dim,
-            "mlp_dim": arch.decoder_mlp_dim,
-            "num_hidden_layers": arch.decoder_depth,
-            "iou_head_hidden_dim": arch.iou_head_dim,
-        },
+        "mask_decoder_config": decoder_sizes(arch),
     }

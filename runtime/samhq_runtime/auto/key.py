@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from ..files import sha256_of
 from ..machine.libraries import versions
 from ..machine.processor import cpu_quota, describe_cpu
-from ..manifest import MANIFEST_NAME
+from ..manifest import manifest_sha256
 from ..nvidia.gpu import current_gpu, driver_version
 
 Key: TypeAlias = Mapping[str, str]
@@ -29,16 +28,12 @@ def key_of(bundle: Path) -> Key:
     gpu = current_gpu()
     found = versions(_LIBRARIES)
     return {
-        "bundle": bundle_hash(bundle),
+        "bundle": manifest_sha256(bundle),
         "processor": f"{cpu['model']}, {cores} ({' '.join(cpu.get('features', []))})",
         "gpu": f"{gpu.name} ({gpu.compute_capability})" if gpu else _NONE,
         "driver": driver_version() or _NONE,
         **{name: found.get(name, _NONE) for name in _LIBRARIES},
     }
-
-
-def bundle_hash(bundle: Path) -> str:
-    return sha256_of(bundle / MANIFEST_NAME)
 
 
 def differences(stored: Key, here: Key) -> list[str]:

@@ -10,8 +10,6 @@ from pathlib import Path
 from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..manifest import Manifest
 from ..session.providers import AUTO, Providers, names_by_graph
-from .rule import by_rule
-from .store import load
 from .ways import Way, Ways
 
 _log = logging.getLogger(__name__)
@@ -34,6 +32,8 @@ def ways_of(bundle: Path, manifest: Manifest, providers: Providers, threads: int
     found = {graph for graph, chosen in names.items() if chosen == (AUTO,)}
     if not found:
         return Ways(ways)
+    from .rule import by_rule  # like the store: most programs name their providers, and need neither
+
     auto = stored_ways(bundle) or Ways({graph: Way(chosen) for graph, chosen in by_rule(bundle, manifest).items()})
     for graph in found:
         ways[graph] = replace(auto.by_graph[graph], threads=threads or auto.by_graph[graph].threads)
@@ -42,6 +42,8 @@ def ways_of(bundle: Path, manifest: Manifest, providers: Providers, threads: int
 
 def stored_ways(bundle: Path) -> Ways | None:
     """What `samhq tune` stored for this bundle on this machine; None, with a notice if it was for something else."""
+    from .store import load
+
     return load(bundle, _warn_once)
 
 

@@ -19,8 +19,8 @@ from ..callbacks import Notice
 from ..contract import IMAGE_ENCODER, MASK_DECODER
 from ..errors import ConfigError
 from ..files import write_text
-from ..manifest import MANIFEST_NAME
-from .key import Key, bundle_hash, differences, key_of
+from ..manifest import MANIFEST_NAME, manifest_sha256
+from .key import Key, differences, key_of
 from .ways import Way, Ways
 
 SCHEMA_VERSION = 1
@@ -83,7 +83,7 @@ def load(bundle: Path, notice: Notice) -> Ways | None:
     """The choice that holds for this bundle here; None, after a notice if there is one for something else."""
     if not any(cache_folder().glob("*.json")) or not (bundle / MANIFEST_NAME).is_file():
         return None
-    digest, place = bundle_hash(bundle), str(bundle.resolve())
+    digest, place = manifest_sha256(bundle), str(bundle.resolve())
     ours = [stored for stored in _all(digest, notice) if stored.key["bundle"] == digest or stored.path == place]
     if not ours:
         return None

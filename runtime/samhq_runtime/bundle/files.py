@@ -94,8 +94,7 @@ def _resolved(path: Path) -> Path:
 
 def stamps_of(bundle: Path, manifest: Manifest) -> dict[Path, Stamp]:
     """The files that sessions read while they run, by absolute path; engines are read once, and may be built again."""
-    engines = {entry.file for entry in manifest.engines.values()}
-    files = [_inside(bundle, name).absolute() for name in manifest.files if name not in engines]
+    files = [_inside(bundle, name).absolute() for name in manifest.lasting_files]
     return {path: stamp for path in files if (stamp := stamp_of(path)) is not None}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ImageError, ParityError, PromptError, SamHqError
 from ..tables import format_table, printable
-from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point
+from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point, allow_large_images
 from .prompt_options import add_prompts, prompts_of
 
 if TYPE_CHECKING:
@@ -70,10 +70,8 @@ def _two_tokens(text: str) -> tuple[str, ...]:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from ..frames.image_files import allow_megapixels
 
-    if options.max_image_mp is not None:
-        allow_megapixels(options.max_image_mp)
+    allow_large_images(options)
     if options.worst < 0:
         raise ConfigError(f"--worst: got {options.worst}, expected at least 0")
     asked = _asked(options)

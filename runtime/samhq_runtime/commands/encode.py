@@ -16,6 +16,7 @@ from .options import (
     add_providers,
     add_verify_key,
     add_white_point,
+    allow_large_images,
     chosen_providers,
     max_bytes_of,
     provider_options,
@@ -46,12 +47,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _encode(options: argparse.Namespace) -> None:
     from ..embeddings import EmbeddingFolder
-    from ..frames.image_files import allow_megapixels
     from ..frames.image_sources import image_files
     from ..predictor import Predictor
 
-    if options.max_image_mp is not None:
-        allow_megapixels(options.max_image_mp)
+    allow_large_images(options)
     images = image_files(options.images)
     providers = chosen_providers(options)
     with Predictor(options.bundle, providers=providers, provider_options=provider_options(options)) as predictor:

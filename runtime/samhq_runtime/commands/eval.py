@@ -11,7 +11,7 @@ from ..errors import interrupted
 from ..evaluation.reliability_chart import CHART_NAME
 from ..evaluation.report import REPORT_NAME, Report
 from ..evaluation.truth import PROMPTS
-from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point
+from .options import PROVIDERS_HELP, add_max_image_mp, add_verify_key, add_white_point, allow_large_images
 from .progress_bar import late_bar
 
 _DESCRIPTION = """Measure the masks of bundles against a dataset's ground truth: IoU and boundary IoU, by object size,
@@ -80,10 +80,8 @@ def _eval(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> Report:
     from ..evaluation.open import open_dataset
     from ..evaluation.run import evaluate
-    from ..frames.image_files import allow_megapixels
 
-    if options.max_image_mp is not None:
-        allow_megapixels(options.max_image_mp)
+    allow_large_images(options)
     dataset = open_dataset(
         options.dataset,
         images=options.images,

@@ -16,9 +16,9 @@ from ..everything.output import is_done, write_failure, write_masks, write_overl
 from ..files import sha256_of, sweep
 from ..fleet.jobs import RESERVED
 from ..fleet.output import require_settings
-from ..frames.image_files import allow_megapixels, read_image
+from ..frames.image_files import read_image
 from ..frames.image_sources import image_files
-from ..manifest import MANIFEST_NAME
+from ..manifest import manifest_sha256
 from ..masks.choice import MaskChoice
 from ..predictor import Predictor
 from ..tables import printable
@@ -28,6 +28,7 @@ from .options import (
     add_providers,
     add_verify_key,
     add_white_point,
+    allow_large_images,
     chosen_providers,
     provider_options,
 )
@@ -66,8 +67,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _everything(options: argparse.Namespace) -> None:
-    if options.max_image_mp is not None:
-        allow_megapixels(options.max_image_mp)
+    allow_large_images(options)
     images = _images(options.images)
     asked = {**generator_options(options), "output_mode": options.output_mode}
     with Predictor(
@@ -150,7 +150,7 @@ def _settings(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, o
         **told,
         **_choice(options),
         "point_grids": [grid.tolist() for grid in asked.get("point_grids", [])],
-        "bundle": sha256_of(options.bundle / MANIFEST_NAME),
+        "bundle": manifest_sha256(options.bundle),
         "hq_token": sha256_of(options.hq_token) if options.hq_token else None,
         "white_point": options.white_point,
     }

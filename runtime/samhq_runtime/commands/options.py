@@ -74,6 +74,14 @@ def add_max_image_mp(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def allow_large_images(options: argparse.Namespace) -> None:
+    """Heed `--max-image-mp`; ConfigError if it is not a number above 0."""
+    if options.max_image_mp is not None:
+        from ..frames.image_files import allow_megapixels
+
+        allow_megapixels(options.max_image_mp)
+
+
 def add_white_point(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """For images of 16 bits."""
     parser.add_argument(

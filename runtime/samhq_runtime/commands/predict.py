@@ -13,6 +13,7 @@ from .options import (
     add_providers,
     add_verify_key,
     add_white_point,
+    allow_large_images,
     chosen_providers,
     max_bytes_of,
     provider_options,
@@ -58,10 +59,9 @@ def _predict(options: argparse.Namespace) -> None:
     if for_a_folder(options):
         predict_folder(options)
         return
-    from ..frames.image_files import allow_megapixels, read_image
+    from ..frames.image_files import read_image
 
-    if options.max_image_mp is not None:
-        allow_megapixels(options.max_image_mp)
+    allow_large_images(options)
     if not prompts_of(options):
         raise PromptError("no prompt: give --box, --point, or both")
     max_bytes_of(options)

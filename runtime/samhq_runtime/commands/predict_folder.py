@@ -120,11 +120,11 @@ def _settings(bundle: Path, options: argparse.Namespace) -> dict[str, object]:
     from ..bundle import load_bundle
     from ..files import sha256_of
     from ..frames.image_files import WHITE
-    from ..manifest import MANIFEST_NAME
+    from ..manifest import manifest_sha256
 
     load_bundle(bundle)  # refuse a damaged one before any worker starts
     return {
-        "bundle": sha256_of(bundle / MANIFEST_NAME),
+        "bundle": manifest_sha256(bundle),
         **({} if options.white_point == WHITE else {"white_point": options.white_point}),
         "multimask_output": options.multimask,
         "hq_token_only": options.hq_token_only,

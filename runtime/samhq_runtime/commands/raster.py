@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, interrupted
-from ..files import sha256_of
 from ..flags import flag_of
-from ..manifest import MANIFEST_NAME
+from ..manifest import manifest_sha256
 from .generator_options import NO_MATTER, add_generator_options, generator_options
 from .options import add_providers, add_verify_key, chosen_providers, provider_options
 from .progress_bar import late_bar
@@ -123,7 +122,7 @@ def _setting(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, An
     state = options.raster.stat()
     grids = [grid.tolist() for grid in asked.get("point_grids", [])]
     return {
-        "bundle": sha256_of(options.bundle / MANIFEST_NAME),
+        "bundle": manifest_sha256(options.bundle),
         "raster": [str(options.raster.resolve()), state.st_size, state.st_mtime_ns],
         **{name: getattr(options, name) for name in ("bands", "white_point", "black_point", "tile", "overlap")},
         **{name: value for name, value in asked.items() if name not in NO_MATTER},

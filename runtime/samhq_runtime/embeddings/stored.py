@@ -24,9 +24,8 @@ _AGAIN = "encode the image again"
 def bundle_sha256(bundle: Bundle) -> str:
     """What decides an embedding: the hashes of the bundle's files but engines, and how images are prepared."""
     manifest = bundle.manifest
-    engines = {entry.file for entry in manifest.engines.values()}
     content = {
-        "files": {name: entry.sha256 for name, entry in manifest.files.items() if name not in engines},
+        "files": {name: entry.sha256 for name, entry in manifest.lasting_files.items()},
         "sizes": asdict(manifest.sizes),
         "pixels": [manifest.pixel_mean, manifest.pixel_std],
     }

@@ -151,9 +151,7 @@ def _key(graph: str, flavour: Flavour) -> str:
 def _load_graphs(path: Path) -> Bundle:
     """As `load_bundle`, but for the engines' files: a damaged engine must not keep anybody from building it again."""
     manifest = read_manifest(path)
-    engines = {entry.file for entry in manifest.engines.values()}
-    files = {name: entry for name, entry in manifest.files.items() if name not in engines}
-    verify_files(path, replace(manifest, files=files, engines={}))
+    verify_files(path, replace(manifest, files=manifest.lasting_files, engines={}))
     return Bundle(path, manifest)
 
 

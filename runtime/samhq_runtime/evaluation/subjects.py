@@ -28,11 +28,10 @@ class Subject:
     def content_sha256(self) -> str:
         """Of all the masks depend on: engines count only where they run, so that building one changes nothing else."""
         manifest = self.bundle.manifest
-        engines = {entry.file for entry in manifest.engines.values()}
-        if any(map(run_engines, names_by_graph(self.providers).values())):
-            engines = set()
-        files = {name: entry.sha256 for name, entry in manifest.files.items() if name not in engines}
-        parts = [files, manifest.pixel_mean, manifest.pixel_std, manifest.mask_threshold]
+        engines_run = any(map(run_engines, names_by_graph(self.providers).values()))
+        files = manifest.files if engines_run else manifest.lasting_files
+        hashes = {name: entry.sha256 for name, entry in files.items()}
+        parts = [hashes, manifest.pixel_mean, manifest.pixel_std, manifest.mask_threshold]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import write_text
+from ..files import write_json
 from ..frames.image_files import write_png
 from ..masks.overlay import draw_overlay
 from ..masks.rle import decode_rle
@@ -27,12 +27,12 @@ def write_masks(path: Path, file_name: str, original_hw: tuple[int, int], record
         "annotations": [_annotation(number, record) for number, record in enumerate(records, 1)],
         "categories": [_CATEGORY],
     }
-    _write(path, content)
+    write_json(path, content)
 
 
 def write_failure(path: Path, file_name: str, message: str) -> None:
     """An image that cannot be segmented is named in its file, and tried again by the next run."""
-    _write(path, {"image": file_name, "error": message})
+    write_json(path, {"image": file_name, "error": message})
 
 
 def is_done(path: Path) -> bool:
@@ -55,8 +55,3 @@ def write_overlay(path: Path, image: NDArray[np.uint8], records: Sequence[dict[s
 def _annotation(number: int, record: dict[str, Any]) -> dict[str, Any]:
     told = {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in record.items()}
     return {"id": number, "image_id": 1, "category_id": _CATEGORY["id"], "iscrowd": 0, **told}
-
-
-def _write(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..contract import Array
 from ..errors import ConfigError
-from ..files import write_text
+from ..files import write_json
 from ..masks.rle import encode_rle
 from .jobs import RESERVED, ImageJob
 
@@ -37,12 +37,12 @@ def write_result(output: Path, job: ImageJob, masks: Array, iou_predictions: Arr
         "masks": [[json.loads(encode_rle(mask)) for mask in candidates] for candidates in masks],
         "iou_predictions": iou_predictions.tolist(),
     }
-    _write_json(path, content)
+    write_json(path, content)
 
 
 def write_failure(output: Path, job: ImageJob, message: str) -> None:
     """An image that cannot be segmented is named in its file, and tried again by the next run."""
-    _write_json(result_path(output, job.image), {"image": job.image, "error": message})
+    write_json(result_path(output, job.image), {"image": job.image, "error": message})
 
 
 def require_settings(output: Path, settings: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ def require_settings(output: Path, settings: dict[str, Any]) -> None:
     path = output / _SETTINGS
     try:
         if not path.exists():
-            _write_json(path, settings)
+            write_json(path, settings)
             return
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
@@ -63,8 +63,3 @@ def require_settings(output: Path, settings: dict[str, Any]) -> None:
         raise ConfigError(f"{path}: damaged ({e}); remove it if all results are of these settings") from e
     if found != settings:
         raise ConfigError(f"{output}: has results of other settings ({found}); choose another --output")
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content) + "\n")

@@ -5,7 +5,7 @@ In: the text of a manifest. Out: a checked `Manifest`. Imports the contract, fil
 
 from .checks import printable
 from .entries import EngineEntry, FileEntry, GraphEntry
-from .manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, read_manifest, write_manifest
+from .manifest import MANIFEST_NAME, SCHEMA_VERSION, Manifest, manifest_sha256, read_manifest, write_manifest
 
 __all__ = [
     "MANIFEST_NAME",
@@ -14,6 +14,7 @@ __all__ = [
     "FileEntry",
     "GraphEntry",
     "Manifest",
+    "manifest_sha256",
     "printable",
     "read_manifest",
     "write_manifest",

@@ -20,7 +20,7 @@ from ..contract import (
 )
 from ..errors import BundleError
 from ..file_kinds import stand_in_of
-from ..files import write_text
+from ..files import sha256_of, write_text
 from .checks import require_content, require_plain, require_profiles, unique_names
 from .entries import EngineEntry, FileEntry, GraphEntry
 from .seal import require_seal, sealed
@@ -50,6 +50,12 @@ class Manifest:
     parity: Mapping[str, Any]
     schema_version: int = SCHEMA_VERSION
     engines: Mapping[str, EngineEntry] = field(default_factory=dict)
+
+    @property
+    def lasting_files(self) -> dict[str, FileEntry]:
+        """All but engines, which may be built again."""
+        engines = {entry.file for entry in self.engines.values()}
+        return {name: entry for name, entry in self.files.items() if name not in engines}
 
     def to_json(self) -> str:
         content = asdict(self)
@@ -113,6 +119,11 @@ def read_manifest(bundle: Path) -> Manifest:
         return Manifest.from_json(data.decode("utf-8"))
     except (OSError, UnicodeDecodeError) as e:
         raise BundleError(f"{path}: cannot be read ({e})") from e
+
+
+def manifest_sha256(bundle: Path) -> str:
+    """What a bundle folder's content is known by: the hash of its manifest, which has those of all other files."""
+    return sha256_of(bundle / MANIFEST_NAME)
 
 
 def write_manifest(bundle: Path, manifest: Manifest) -> None:
