@@ -44,7 +44,8 @@ class Decoding:
         """
         weights = choice.weights()
         parts = [(i, p) for i, (_, prompts) in enumerate(requests) for p in prompts.split(self.prompts_per_call)]
-        answers = [choice.choose(*self._of_no_prompts(weights))] * len(parts)
+        none = choice.choose(*self._of_no_prompts(weights))
+        answers = [none] * len(parts)
         for numbers in self._calls([prompts for _, prompts in parts]):
             logits, iou = choice.choose(*self._call(requests, [parts[number] for number in numbers], weights))
             ends = np.cumsum([len(parts[number][1]) for number in numbers])[:-1]
@@ -55,7 +56,6 @@ class Decoding:
                 "the model answers NaN or infinity to these prompts; expected coordinates near the image, and a "
                 "mask_input like the low_res_logits of an earlier prediction"
             )
-        none = choice.choose(*self._of_no_prompts(weights))
         of_each = [
             [none, *(answers[n] for n, (i, _) in enumerate(parts) if i == index)] for index in range(len(requests))
         ]

@@ -58,12 +58,16 @@ def _encode(options: argparse.Namespace) -> None:
             predictor, options.embeddings, max_bytes=max_bytes_of(options), float16=options.float16
         )
         new, failed = _add_all(folder, images, options)
-        kept = sum(folder.path_of(image, white_point=options.white_point).exists() for image in images)
     print(f"{options.embeddings}: {new} images encoded, {len(images) - new - failed} were there already")
-    if kept < len(images) - failed:
+    if options.embeddings_mb is not None and (kept := _kept(folder, images, options)) < len(images) - failed:
         print(f"{kept} of {len(images)} are kept: --embeddings-mb {options.embeddings_mb:g} has no room for more")
     if failed:
         raise ImageError(f"{failed} of {len(images)} images could not be encoded; they are named above")
+
+
+def _kept(folder: EmbeddingFolder, images: list[Path], options: argparse.Namespace) -> int:
+    """How many of the images are in the folder now; each is read once more, for its name there."""
+    return sum(folder.path_of(image, white_point=options.white_point).exists() for image in images)
 
 
 def _add_all(folder: EmbeddingFolder, images: list[Path], options: argparse.Namespace) -> tuple[int, int]:
