@@ -41,12 +41,12 @@ class KeptTiles:
             )
 
     def read(self, tile: Tile) -> list[Piece] | None:
-        """The pieces of a tile that is done, or None."""
+        """The pieces of a tile that is done, or None; a damaged file is none."""
         from shapely import from_wkb
 
         try:
             rows = json.loads(self._file(tile).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         return [Piece(tile, from_wkb(outline), *scores) for outline, *scores in rows]
 

@@ -86,9 +86,10 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
         run(Labels(most=7), {"bundle": "a"})
     with pytest.raises(ConfigError, match="another bundle; finish it"):
         run(Labels(), {"bundle": "b"})
+    (tmp_path / "out.gpkg.tiles" / "0-0.json").write_text("[[")
     rest = Labels()
     found = run(rest, {"bundle": "a"})
-    assert rest.pictures == 20 - 7
+    assert rest.pictures == 20 - 7 + 1
     with open_raster(path) as raster:
         assert found == segment_raster(raster, Labels(), Tiling(100, 40).of(*raster.size))
     KeptTiles(tmp_path / "out.gpkg.tiles", {"bundle": "a"}).remove()
