@@ -59,8 +59,6 @@ std::vector<float> MaskChoice::weights() const {
     return weights;
 }
 
-int64_t MaskChoice::combinations() const { return static_cast<int64_t>(weights().size()) / sizes_.token_masks; }
-
 std::vector<Chosen> MaskChoice::choose(const float* low_res_logits, const float* iou_predictions) const {
     if (falls_back()) return {with_fallback(low_res_logits, iou_predictions)};
     if (!multimask_output_) return {mask(low_res_logits, 0, iou_predictions[0])};

@@ -21,9 +21,8 @@ class MaskChoice {
     MaskChoice(const ModelSizes& sizes, bool multimask_output, bool hq_token_only)
         : sizes_(sizes), multimask_output_(multimask_output), hq_token_only_(hq_token_only) {}
 
-    int64_t masks() const;                // how many an object gets
-    std::vector<float> weights() const;   // rows of `mask_weights` (K, token_masks), what the decoder is to compute
-    int64_t combinations() const;         // K
+    int64_t masks() const;               // how many an object gets
+    std::vector<float> weights() const;  // rows of `mask_weights` (K, token_masks), what the decoder is to compute
 
     // The masks of one object, of its `low_res_logits` (K, L, L) and `iou_predictions` (4,).
     std::vector<Chosen> choose(const float* low_res_logits, const float* iou_predictions) const;
@@ -39,8 +38,9 @@ class MaskChoice {
 };
 
 // Low-resolution logits -> the original size, as Sam.postprocess_masks: up to the model frame, padding cropped, to H x
-// W; where images are squashed in one step, and the first one changes nothing. Both bilinear steps are linear and separable, so each axis is one sum of at most three weighted samples. In
-// float64, so that no order of adding changes a mask; in blocks of columns, so that wide images take no more memory.
+// W; where images are squashed in one step, and the first one changes nothing. Both bilinear steps are linear and
+// separable, so each axis is one sum of at most three weighted samples. In float64, so that no order of adding changes
+// a mask; in blocks of columns, so that wide images take no more memory.
 class Upscaler {
   public:
     Upscaler(const ModelSizes& sizes, Size original);

@@ -142,6 +142,7 @@ Result Model::predict(const EncodedImage& image, const samhq_prompts& given,
     const Prompts prompts = encode_prompts(given, image.size, sizes);
     const MaskChoice choice(sizes, options.multimask_output != 0, options.hq_token_only != 0);
     const std::vector<float> weights = choice.weights();
+    const int64_t combinations = static_cast<int64_t>(weights.size()) / sizes.token_masks;
     MaskWriter writer(manifest_, image.size, prompts.objects, choice, options.return_logits != 0);
     for (int64_t first = 0; first < prompts.objects; first += prompts_per_call_) {
         const int64_t count = std::min(prompts_per_call_, prompts.objects - first);
@@ -149,7 +150,7 @@ Result Model::predict(const EncodedImage& image, const samhq_prompts& given,
         const float *logits = ort_.floats(outputs[0].get()), *iou = ort_.floats(outputs[1].get());
         for (int64_t object = 0; object < count; ++object) {
             writer.add(logits, iou);
-            logits += choice.combinations() * sizes.low_res_size() * sizes.low_res_size();
+            logits += combinations * sizes.low_res_size() * sizes.low_res_size();
             iou += kSamTokens;
         }
     }
