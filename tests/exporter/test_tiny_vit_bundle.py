@@ -57,7 +57,7 @@ def assert_same(bundle_path: Any, reference: Any, precision: str) -> None:
     with Predictor(bundle_path) as predictor:
         predictor.set_image(image)
         reference.set_image(image)
-        for kind, multimask, hq_only in itertools.product(ALL_PROMPTS, (False, True), (False, True)):
+        for kind, (multimask, hq_only) in itertools.product(ALL_PROMPTS, ((False, True), (True, False))):
             prompts = prompts_for(image, kind, predictor.bundle.manifest.sizes.low_res_size)
             options = {"multimask_output": multimask, "hq_token_only": hq_only}
             expected = official_predictions(reference, prompts, **options)
@@ -80,12 +80,11 @@ def test_vit_tiny_equals_segment_anything_hq(official: nn.Module, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", TOLERANCES)
-def test_vit_tiny_at_512(official: nn.Module, tmp_path: Path, precision: str) -> None:
+def test_vit_tiny_at_512(official: nn.Module, tmp_path: Path) -> None:
     torch.save(official.state_dict(), tmp_path / "sam_hq_vit_tiny.pth")
-    bundle = export(tmp_path / "sam_hq_vit_tiny.pth", tmp_path / "bundle", precision=precision, image_size=512)
+    bundle = export(tmp_path / "sam_hq_vit_tiny.pth", tmp_path / "bundle", image_size=512)
     assert bundle.manifest.sizes.image_size == 512
-    assert_same(bundle, official_at_512(official), precision)
+    assert_same(bundle, official_at_512(official), "fp32")
 
 
 def official_at_512(trained: Any) -> Any:

@@ -112,10 +112,9 @@ def test_tiny_sizes_in_one_file(tiny: nn.Module, folder: Path) -> None:
     assert all(torch.equal(value, one[key]) for key, value in read_huggingface(folder).state.items())
 
 
-@pytest.mark.parametrize("sizes", [VIT_B_OF_256, pytest.param(DEFAULT, marks=pytest.mark.slow)], ids=["256", "1024"])
 @torch.no_grad()
-def test_vit_b_in_shards(transformers: ModuleType, tmp_path: Path, sizes: dict[str, dict[str, Any]]) -> None:
-    theirs = sam_hq_of(transformers, sizes)
+def test_vit_b_in_shards(transformers: ModuleType, tmp_path: Path) -> None:
+    theirs = sam_hq_of(transformers, VIT_B_OF_256)
     theirs.save_pretrained(tmp_path, max_shard_size="150MB")
     assert len(weight_files(tmp_path)) > 1
     assert_same_model(theirs, load(tmp_path))

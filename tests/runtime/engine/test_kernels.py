@@ -21,6 +21,8 @@ from tests.support.tensorrt_builder import parse, require_rtx
 
 MARGIN = 2  # kernels
 LARGEST = 64e6  # bytes of one intermediate
+# TensorRT has no fused attention in float32: vit_b's scores of a global block; a hidden layer of vit_tiny.
+LARGEST_IN_FLOAT32 = {"vit_b": 12 * 4096 * 4096 * 4, "vit_tiny": 256 * 256 * 256 * 4}
 ONE_PROMPT = {name: (Range(n, n, n),) for name, n in (("prompts", 1), ("points", 2), ("combinations", 1))}
 ATTENTIONS = {"demo": 5, "vit_tiny": 10, "vit_b": 12, "hiera_demo": 7}  # of an encoder, all of them fused
 QUANTIZED = {"demo": 20, "vit_tiny": 40, "vit_b": 48}  # products of an int8 or fp8 encoder
@@ -83,7 +85,10 @@ def test_encoder(size: str, precision: str, kernels: int, single: int, tmp_path:
     assert attentions == ((0, ATTENTIONS[size]) if precision == "fp32" else (ATTENTIONS[size], 0))
     assert kernels - MARGIN <= len(program.kernels) <= kernels + MARGIN
     assert len(program.products("float32")) == single
-    assert largest(program) <= LARGEST or precision == "fp32"
+    if precision == "fp32" and size in LARGEST_IN_FLOAT32:
+        assert largest(program) == LARGEST_IN_FLOAT32[size]
+    else:
+        assert largest(program) <= LARGEST
     if number := {"int8": "int8", "fp8": "float8"}.get(TABLE[precision].number):
         products = program.products(number)
         assert len(products) == QUANTIZED[size]
