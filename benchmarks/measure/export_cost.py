@@ -30,8 +30,7 @@ _IMPORTS = 7
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    variants = [name for name in VARIANTS if name != "vit_tiny"]
-    parser.add_argument("--variants", nargs="+", choices=variants, default=["demo", "vit_b"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["demo", "vit_b"])
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
 
 

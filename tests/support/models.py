@@ -67,8 +67,22 @@ def seeded_checkpoint(variant: str, folder: Path) -> Path:
 
 
 def save_checkpoint(sam: Sam, path: Path) -> Path:
-    torch.save(to_official_keys(sam.state_dict()), path)
+    state = to_official_keys(sam.state_dict())
+    torch.save(_with_batchnorms(state) if sam.arch.stages else state, path)
     return path
+
+
+def _with_batchnorms(state: State) -> State:
+    """`fold_batchnorm` undone: every convolution that has a bias, followed by a batch norm that does nothing else."""
+    undone = dict(state)
+    for name in [key.removesuffix(".weight") for key, value in state.items() if value.ndim == 4]:
+        if f"{name}.bias" not in state or not name.startswith("image_encoder."):
+            continue
+        undone[f"{name}.c.weight"], bias = undone.pop(f"{name}.weight"), undone.pop(f"{name}.bias")
+        names = {"weight": torch.ones_like(bias), "bias": bias}
+        names |= {"running_mean": torch.zeros_like(bias), "running_var": torch.ones_like(bias)}
+        undone |= {f"{name}.bn.{part}": value for part, value in names.items()}
+    return undone
 
 
 def _name_in_sam2(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from samhq_exporter.architecture import VARIANTS
 from samhq_exporter.model.tiny_vit import TinyViTEncoder, drop_unused, fold_batchnorm, fold_weights
+from samhq_exporter.weights.checkpoint import load_checkpoint
+from tests.support.models import seeded_checkpoint
 from tests.support.official import import_official
 from tests.support.parity import assert_close, randomise
 
@@ -84,3 +87,11 @@ def test_an_incomplete_pair_is_left_for_strict_loading_to_report(state: dict[str
         TinyViTEncoder(VARIANTS["vit_tiny"]).load_state_dict(
             {name.removeprefix(PREFIX): value for name, value in folded.items()}, strict=True
         )
+
+
+def test_a_seeded_file_has_the_official_names(official: nn.Module, tmp_path: Path) -> None:
+    """Those of the benchmarks, with batch norms."""
+    file = seeded_checkpoint("vit_tiny", tmp_path)
+    assert load_checkpoint(file).variant == "vit_tiny"
+    names = {key for key in official.state_dict() if not key.endswith("num_batches_tracked")}
+    assert {key for key in names - torch.load(file).keys() if "head" not in key} == set()
