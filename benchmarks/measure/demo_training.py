@@ -31,12 +31,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace, record: Record) -> None:
     results = record.content.setdefault("seeds", {})
-    for seed in (seed for seed in options.seeds if str(seed) not in results):
+    names = {seed: f"{seed}" if options.exact_sam else f"{seed}, from scratch" for seed in options.seeds}
+    for seed in (seed for seed in options.seeds if names[seed] not in results):
         folder = options.work / f"seed{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         more = ["--exact-sam", str(options.exact_sam)] if options.exact_sam else []
         train.main(["--output", str(folder / "sam_hq_demo.safetensors"), *more, "--seed", str(seed)])
-        results[str(seed)] = json.loads((folder / "results.json").read_text())
+        results[names[seed]] = json.loads((folder / "results.json").read_text())
         record.save()
 
 

@@ -72,7 +72,7 @@ def test_demo_training_keeps_what_the_script_wrote(tmp_path: Path, monkeypatch: 
     main([*command, "1"])
     main([*command, "1", "2", "--resume"])
     assert trained == ["1", "2"]
-    assert list(read_record(tmp_path / "r.json")["seeds"]) == ["1", "2"]
+    assert list(read_record(tmp_path / "r.json")["seeds"]) == ["1, from scratch", "2, from scratch"]
 
 
 @torch.inference_mode()

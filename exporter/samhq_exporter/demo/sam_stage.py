@@ -27,12 +27,14 @@ _POSITION_SCALE = 0.5
 _MULTIMASK_WEIGHT = 0.5
 _IOU_WEIGHT = 0.5
 
+_DRAWS = ("mask_tokens.", "iou_token.", "iou_prediction_head.", "output_hypernetworks_mlps.", "output_upscaling.")
+DRAWING_MODULES = tuple(f"mask_decoder.{name}" for name in _DRAWS)  # what draws masks of what the transformer found
 
-def sam_training(sam: Sam, source: Source, schedule: Schedule, *, encoder: bool) -> Training:
-    """The training of the prompt encoder and SAM's part of the mask decoder, and of the image `encoder` or not."""
-    frozen = HQ_MODULES if encoder else (*HQ_MODULES, "image_encoder.")
+
+def sam_training(sam: Sam, source: Source, schedule: Schedule, *, trained: tuple[str, ...] = ("",)) -> Training:
+    """The training of SAM, all of it or the parameters whose names start with one of `trained`; of HQ's, none."""
     for name, parameter in sam.named_parameters():
-        parameter.requires_grad_(not name.startswith(frozen))
+        parameter.requires_grad_(name.startswith(trained) and not name.startswith(HQ_MODULES))
 
     def losses(batch: Batch, generator: torch.Generator) -> Iterator[Tensor]:
         yield batch_loss(sam, batch, generator)

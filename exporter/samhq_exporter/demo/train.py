@@ -1,7 +1,7 @@
 """Train the demo checkpoint: `python -m samhq_exporter.demo.train --output run0/sam_hq_demo.safetensors`.
 
-Three stages, each of which leaves its weights beside the output: SAM on exact masks, the same SAM on coarse ones, HQ on
-exact ones with SAM frozen. A call that was stopped goes on where it was when it is repeated.
+Three stages, each of which leaves its weights beside the output: SAM on exact masks, what draws its masks on coarse
+ones, HQ on exact ones with SAM frozen. A call that was stopped goes on where it was when it is repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..weights.checkpoint import load_checkpoint, to_official_keys
 from .data import Scenes, draw_samples
 from .evaluate import gains, held_out_scores, held_out_seeds
 from .pictures import write_pictures
-from .sam_stage import fresh_sam, sam_training
+from .sam_stage import DRAWING_MODULES, fresh_sam, sam_training
 
 _SAVE_EVERY = 50  # steps
 _PICTURED = 4  # held-out scenes
@@ -81,11 +81,12 @@ def _stage(args: argparse.Namespace, name: str, make: MakeTraining, steps: int, 
 
 
 def _exact_stage(args: argparse.Namespace, schedule: Schedule) -> Training:
-    return sam_training(fresh_sam(_ARCH, args.seed), training_scenes(args), schedule, encoder=True)
+    return sam_training(fresh_sam(_ARCH, args.seed), training_scenes(args), schedule)
 
 
 def _coarse_stage(exact: Path, args: argparse.Namespace, schedule: Schedule) -> Training:
-    return sam_training(load_checkpoint(exact).sam_hq, training_scenes(args, coarse=True), schedule, encoder=False)
+    scenes = training_scenes(args, coarse=True)
+    return sam_training(load_checkpoint(exact).sam_hq, scenes, schedule, trained=DRAWING_MODULES)
 
 
 def _hq_stage(coarse: Path, args: argparse.Namespace, schedule: Schedule) -> Training:
@@ -143,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
 _NUMBERS: tuple[tuple[str, int | float, str], ...] = (
     ("--sam-steps", 2400, "steps of SAM on exact masks"),
     ("--coarse-steps", 200, "steps of SAM on coarse masks"),
-    ("--hq-steps", 1200, "steps of HQ on exact masks"),
+    ("--hq-steps", 2400, "steps of HQ on exact masks"),
     ("--images", 1500, "scenes drawn for training"),
     ("--held-out", 100, "scenes drawn for the evaluation"),
     ("--batch", 4, "images per step"),
