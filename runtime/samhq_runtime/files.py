@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Callable
@@ -42,13 +43,30 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     of other machines that share the folder.
     """
     suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
-    partial = path.parent / f".{path.name[:_KEPT_NAME]}.{os.getpid()}-{uuid.uuid4().hex}.partial{suffix}"
+    partial = _partial(path, suffix)
     try:
         write(partial)
         partial.replace(path)
     finally:
         with suppress(OSError):  # the disk may be read-only by now; what went wrong above is the error to show
             partial.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
+    """Have `fill` put files into a folder beside `path`, then put that in its place, instead of one that was there."""
+    partial = _partial(path, "")
+    try:
+        partial.mkdir()
+        fill(partial)
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(path: Path, suffix: str) -> Path:
+    return path.parent / f".{path.name[:_KEPT_NAME]}.{os.getpid()}-{uuid.uuid4().hex}.partial{suffix}"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,8 +82,9 @@ def write_json(path: Path, content: object) -> None:
 
 def sweep(folder: Path, *, older_than_s: float = 0) -> None:
     """Remove below `folder` what killed processes left half-written; nobody may be writing such old files there."""
-    for path in folder.rglob(".*"):
-        if _PARTIAL.fullmatch(path.name):
+    for parent, folders, files in os.walk(folder):
+        for name in filter(_PARTIAL.fullmatch, [*folders, *files]):
+            path = Path(parent, name)
             with suppress(FileNotFoundError):  # whoever wrote it has put it in its place
                 if time.time() - path.stat().st_mtime >= older_than_s:
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()

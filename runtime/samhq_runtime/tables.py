@@ -22,3 +22,9 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         + " |"
         for row in lines
     )
+
+
+def shown(value: object) -> str:
+    """A value of a file as a message shows it: cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

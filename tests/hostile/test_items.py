@@ -16,9 +16,10 @@ from PIL import Image
 
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.errors import BackendUnavailable, ConfigError, PromptError
-from samhq_runtime.fleet.jobs import read_jobs
 from samhq_runtime.fleet.output import result_path
+from samhq_runtime.fleet.prompt_files import read_jobs
 from samhq_runtime.fleet.segmenter import FleetOptions, Segmenter
+from samhq_runtime.formats import Outputs
 from samhq_runtime.frames.image_files import write_png
 from tests.support.serving import IMAGE
 
@@ -56,7 +57,9 @@ def test_one_poisonous_image_ends_nothing(tiny_bundle: Bundle, tmp_path: Path, m
 
     monkeypatch.setattr(Predictor, "predict_batch", poisoned)
     out = tmp_path / "out"
-    segmenter = Segmenter(FleetOptions(bundle=tiny_bundle.path, images=tmp_path, output=out, threads=1))
+    segmenter = Segmenter(
+        FleetOptions(bundle=tiny_bundle.path, images=tmp_path, output=out, outputs=Outputs(folder=out), threads=1)
+    )
     jobs = read_jobs(lines(tmp_path / "prompts.jsonl", *names))
     errors = [segmenter.run(job) for job in jobs]
     assert [bool(error) for error in errors] == [False, True, True, False]

@@ -24,7 +24,7 @@ from PIL import Image
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.contract import Array
 from samhq_runtime.errors import ImageError, SamHqError
-from samhq_runtime.fleet.jobs import read_jobs
+from samhq_runtime.fleet.prompt_files import read_jobs
 from samhq_runtime.frames.image_files import decode_image, read_image
 from tests.support.fuzz import ODD, PYTHON_ONLY, Target, file_targets, predicted, shown, with_engine
 from tests.support.serving import IMAGE

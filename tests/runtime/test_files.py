@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
 
-from samhq_runtime.files import sha256_of, sweep, write_text, write_whole
+from samhq_runtime.files import sha256_of, sweep, write_folder, write_text, write_whole
 
 
 def test_bytes_are_those_given_on_every_system(tmp_path: Path) -> None:
@@ -54,3 +55,21 @@ def test_sweep_removes_what_a_killed_process_left_and_no_more(tmp_path: Path, na
     (tmp_path / "sub" / name).rename(partials[0])
     sweep(tmp_path)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+
+
+def test_a_folder_is_replaced_whole_and_half_filled_ones_are_swept(tmp_path: Path) -> None:
+    folder = tmp_path / "a.png"
+    for name in ("old", "new"):
+        write_folder(folder, lambda partial, name=name: (partial / name).touch())  # type: ignore[misc]
+    assert [path.name for path in folder.iterdir()] == ["new"]
+
+    def killed(partial: Path) -> None:
+        (partial / "half").touch()
+        shutil.copytree(partial, tmp_path / "below" / partial.name)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(folder, killed)
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.png", "below", "new"]

@@ -36,6 +36,7 @@ def run(bundle: Bundle, folder: Path, *options: str, output: str = "out") -> int
 
 
 def results(output: Path) -> dict[str, Any]:
-    files = [path for path in output.rglob("*") if path.is_file() and path.name != "settings.json"]
+    """The records of a run without --format, by image."""
+    files = [path for path in output.rglob("*") if path.is_file() and path.name not in ("settings.json", "report.json")]
     assert all(path.suffix == ".json" for path in files)
     return {path.relative_to(output).as_posix().removesuffix(".json"): json.loads(path.read_text()) for path in files}

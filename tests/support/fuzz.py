@@ -29,7 +29,7 @@ from samhq_runtime import Bundle, Predictor
 from samhq_runtime.bundle.external_data import external_files
 from samhq_runtime.commands.inspect import describe
 from samhq_runtime.errors import SamHqError
-from samhq_runtime.fleet.jobs import read_jobs
+from samhq_runtime.fleet.prompt_files import read_jobs
 from samhq_runtime.frames.image_files import decode_image
 from samhq_runtime.manifest import Manifest, printable
 from samhq_runtime.manifest.seal import sealed

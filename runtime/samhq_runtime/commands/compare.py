@@ -100,7 +100,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _asked(options: argparse.Namespace) -> Mapping[Path, Mapping[str, Any]]:
     """The prompts of every image."""
-    from ..fleet.jobs import read_jobs
+    from ..fleet.prompt_files import read_jobs
     from ..frames.image_names import image_file
     from ..frames.image_sources import image_files
 

@@ -15,7 +15,7 @@ from ..everything.generator import MaskGenerator
 from ..everything.output import is_done, write_failure, write_masks, write_overlay
 from ..files import sha256_of, sweep
 from ..fleet.jobs import RESERVED
-from ..fleet.output import require_settings
+from ..formats.settings import require_settings
 from ..frames.image_files import read_image
 from ..frames.image_sources import image_files
 from ..manifest import manifest_sha256

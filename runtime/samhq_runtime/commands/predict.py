@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    predict = commands.add_parser("predict", help="segment one image and write the mask as a PNG")
+    predict = commands.add_parser("predict", help="segment one image, or many with --prompts")
     predict.set_defaults(run=_predict)
     predict.add_argument("bundle", type=Path)
     add_verify_key(predict)
-    predict.add_argument("image", type=Path)
+    predict.add_argument("image", type=Path, help="an image; with --prompts a folder, a pattern or a list (.txt)")
     add_prompts(predict)
     predict.add_argument("--output", type=Path, required=True, metavar="PNG", help="mask: 255 object, 0 not")
     predict.add_argument("--overlay", type=Path, metavar="PNG", help="also write the mask drawn over the image")

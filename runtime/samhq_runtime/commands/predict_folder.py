@@ -3,63 +3,118 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, ImageError, interrupted
 from ..flags import flag_of
-from ..fleet.jobs import ImageJob, read_jobs
+from ..fleet.jobs import REPORT, ImageJob
+from ..fleet.prompt_files import read_prompts
+from ..fleet.prompt_set import PromptOptions
+from ..fleet.sources import Images, open_images
+from ..formats import FORMATS, Outputs, chosen_formats
+from ..formats.settings import require_settings
 from ..installing import install_command, unavailable
 from ..tables import printable
 from .options import chosen_providers, max_bytes_of
+from .progress_bar import late_bar
 
 if TYPE_CHECKING:
+    from ..fleet.run import Report
     from ..fleet.segmenter import FleetOptions
 
-_RAY_DEFAULTS = {"workers": 1, "worker_cpus": 1.0, "worker_gpus": 0.0}
-_SINGLE_IMAGE = ("box", "point", "negative_point", "overlay", "compare_sam", "provider_option")
+    _Run = Callable[[Sequence[ImageJob], FleetOptions], Iterable[tuple[str, str]]]
+
+_RAY_DEFAULTS = {"worker_cpus": 1.0, "worker_gpus": 0.0}
+_OF_MANY = ("prompts", "format", "image_ids", "min_score", "simplify", "ray", "workers", *_RAY_DEFAULTS)
+_SINGLE_IMAGE = ("box", "point", "negative_point", "compare_sam", "provider_option")
 
 
 def add_fleet_options(predict: argparse.ArgumentParser) -> None:
-    """Options of `samhq predict` for a folder of images."""
-    fleet = predict.add_argument_group("a folder of images (IMAGE and --output are folders then)")
+    """Options of `samhq predict` for many images."""
+    fleet = predict.add_argument_group(
+        "many images (IMAGE is a folder, a pattern or a .txt list; --output and --overlay are folders)"
+    )
     fleet.add_argument(
         "--prompts",
         type=Path,
-        metavar="JSONL",
-        help='lines such as {"image": "a/cat.jpg", "box": [[10, 20, 300, 400]]}',
+        metavar="FILE",
+        help='lines such as {"image": "a/cat.jpg", "box": [[10, 20, 300, 400]]}, COCO annotations or detections, or '
+        "lists of boxes or points (.json)",
     )
+    fleet.add_argument(
+        "--format", metavar="FORMATS", help=f"also write the masks as some of {','.join(FORMATS)}, each in its folder"
+    )
+    fleet.add_argument("--image-ids", type=Path, metavar="COCO", help="COCO file that the ids of detections are of")
+    fleet.add_argument("--min-score", type=float, metavar="S", help="leave out detections below it (default: 0)")
+    fleet.add_argument(
+        "--simplify", type=float, metavar="PIXELS", help="fewer corners: polygons may depart so far (default: 0)"
+    )
+    fleet.add_argument("--workers", type=int, help="processes, or Ray actors, each with the bundle loaded (default: 1)")
     fleet.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster; `local` starts one in this machine")
-    fleet.add_argument("--workers", type=int, help="Ray actors, each with the bundle loaded (default: 1)")
-    fleet.add_argument("--worker-cpus", type=float, metavar="N", help="CPUs of each, may be a fraction (default: 1)")
-    fleet.add_argument("--worker-gpus", type=float, metavar="N", help="GPUs of each, may be a fraction (default: 0)")
+    fleet.add_argument("--worker-cpus", type=float, metavar="N", help="CPUs of a Ray actor (default: 1)")
+    fleet.add_argument("--worker-gpus", type=float, metavar="N", help="GPUs of a Ray actor (default: 0)")
 
 
 def for_a_folder(options: argparse.Namespace) -> bool:
-    """Whether any option of a folder of images is given."""
-    return any(getattr(options, name) is not None for name in ("prompts", "ray", *_RAY_DEFAULTS))
+    """Whether any option of many images is given."""
+    return any(getattr(options, name) is not None for name in _OF_MANY)
 
 
 def predict_folder(options: argparse.Namespace) -> None:
     """Do what is not done yet; ends with an error if an image could not be segmented."""
-    if options.prompts is None:
-        raise ConfigError("--ray and --worker options: for a folder of images; give its prompts with --prompts")
-    if given := [flag_of(name) for name in _SINGLE_IMAGE if getattr(options, name)]:
-        raise ConfigError(f"{', '.join(given)}: for a single image, not for a folder with --prompts")
-    resources = _ray_resources(options)
-    jobs = read_jobs(options.prompts)
-    if not options.image.is_dir():
-        raise ImageError(f"{options.image}: no such folder of images")
-    from ..files import sweep
-    from ..fleet.output import is_done, require_settings
+    run = _run(options)
+    formats = chosen_formats(options.format)
+    images = open_images(options.image)
+    asked = read_prompts(options.prompts, _prompt_options(options, images))
+    jobs = images.of_jobs(asked.jobs)
+    catalogue = replace(asked.catalogue, simplify=_simplify(options))
+    overlay = options.overlay and options.overlay.resolve()
+    outputs = Outputs(folder=options.output.resolve(), formats=formats, overlay=overlay, catalogue=catalogue)
+    outputs.require_own_files(job.image for job in jobs)
+    fleet = _fleet_options(options, images.folder, outputs)
+    require_settings(fleet.output, _settings(fleet, options))
+    outputs.require_settings()
+    left_out = {**asked.left_out, **images.left_out(asked.jobs)}
+    for reason, lines in left_out.items():
+        print(printable(f"left out: {len(lines)} {reason}, such as {lines[0]}"), file=sys.stderr)
+    report = _segment(jobs, fleet, run, left_out)
+    for image, error in report.failed.items():
+        print(printable(f"{image}: {error}"), file=sys.stderr)
+    print(f"{report.objects} objects{_written(options, formats)}; {options.output / REPORT}.json tells how it went")
+    print(f"{options.output}: {report.segmented} images segmented, {report.done_already} were done already")
+    if report.failed:
+        tried = report.segmented + len(report.failed)
+        raise ImageError(f"{len(report.failed)} of {tried} images could not be segmented; they are named above")
+
+
+def _segment(jobs: Sequence[ImageJob], fleet: FleetOptions, run: _Run, left_out: Mapping[str, Sequence[str]]) -> Report:
+    from ..fleet.run import segment_images
+
+    kept = f"the images that were finished are kept in {fleet.output}, the same command goes on"
+    with interrupted(kept), ExitStack() as stack:
+        show = late_bar(stack, "predict")
+        return segment_images(jobs, fleet, lambda todo: run(todo, fleet), left_out=left_out, show=show)
+
+
+def _written(options: argparse.Namespace, formats: Sequence[str]) -> str:
+    return f", also as {', '.join(formats)} in {options.output}" if formats else ""
+
+
+def _fleet_options(options: argparse.Namespace, images: Path, outputs: Outputs) -> FleetOptions:
     from ..fleet.segmenter import FleetOptions
 
-    fleet = FleetOptions(
+    return FleetOptions(
         bundle=options.bundle.resolve(),
-        images=options.image.resolve(),
-        output=options.output.resolve(),
+        images=images,
+        output=outputs.folder,
+        outputs=outputs,
         multimask_output=options.multimask,
         hq_token_only=options.hq_token_only,
         providers=chosen_providers(options),
@@ -69,62 +124,71 @@ def predict_folder(options: argparse.Namespace) -> None:
         embeddings=options.embeddings and options.embeddings.resolve(),
         max_embeddings_bytes=max_bytes_of(options),
     )
-    require_settings(fleet.output, _settings(fleet.bundle, options))
-    sweep(fleet.output)
-    todo = [job for job in jobs if not is_done(fleet.output, job)]
-    failed = 0
-    with interrupted(f"the images that were finished are kept in {fleet.output}, the same command goes on"):
-        for image, error in _results(todo, fleet, address=options.ray, resources=resources):
-            if error:
-                failed += 1
-                print(printable(f"{image}: {error}"), file=sys.stderr)
-    sweep(fleet.output)  # of workers that died on the way
-    print(f"{options.output}: {len(todo) - failed} images segmented, {len(jobs) - len(todo)} were done already")
-    if failed:
-        raise ImageError(f"{failed} of {len(todo)} images could not be segmented; they are named above")
 
 
-def _ray_resources(options: argparse.Namespace) -> dict[str, Any]:
-    """The --worker options; ConfigError for impossible ones, and for any that nothing would heed."""
-    given = {name: getattr(options, name) for name in _RAY_DEFAULTS if getattr(options, name) is not None}
-    if given and not options.ray:
-        names = ", ".join(map(flag_of, given))
-        raise ConfigError(f"{names}: for --ray; this process segments one image after the other")
-    resources = {**_RAY_DEFAULTS, **given}
-    if min(resources["workers"], resources["worker_cpus"]) <= 0 or resources["worker_gpus"] < 0:
+def _prompt_options(options: argparse.Namespace, images: Images) -> PromptOptions:
+    if options.min_score is not None and not math.isfinite(options.min_score):
+        raise ConfigError(f"--min-score: got {options.min_score:g}, expected a number")
+    return PromptOptions(images=images.names, image_ids=options.image_ids, min_score=options.min_score or 0.0)
+
+
+def _simplify(options: argparse.Namespace) -> float:
+    if options.simplify is not None and not 0 <= options.simplify < math.inf:
+        raise ConfigError(f"--simplify: got {options.simplify:g}, expected a number of pixels, 0 or more")
+    return options.simplify or 0.0
+
+
+def _run(options: argparse.Namespace) -> _Run:
+    """How images are segmented: here, in processes, or on a Ray cluster; ConfigError for what does not go together."""
+    if options.prompts is None:
+        given = ", ".join(flag_of(name) for name in _OF_MANY if getattr(options, name) is not None)
+        raise ConfigError(f"{given}: for many images; give their prompts with --prompts")
+    if given := ", ".join(flag_of(name) for name in _SINGLE_IMAGE if getattr(options, name)):
+        raise ConfigError(f"{given}: for a single image, not for a folder with --prompts")
+    resources = {name: getattr(options, name) for name in _RAY_DEFAULTS if getattr(options, name) is not None}
+    if resources and not options.ray:
+        raise ConfigError(f"{', '.join(map(flag_of, resources))}: for --ray")
+    workers = 1 if options.workers is None else options.workers
+    resources = {**_RAY_DEFAULTS, **resources}
+    if min(workers, resources["worker_cpus"]) <= 0 or resources["worker_gpus"] < 0:
         raise ConfigError("--workers and --worker-cpus: expected more than 0; --worker-gpus: at least 0")
-    return resources
+    if options.ray:
+        return partial(_on_ray, address=options.ray, workers=workers, **resources)
+    return _here if workers == 1 else partial(_in_processes, workers=workers)
 
 
-def _results(
-    jobs: Sequence[ImageJob], fleet: FleetOptions, *, address: str | None, resources: dict[str, Any]
-) -> Iterator[tuple[str, str]]:
+def _on_ray(jobs: Sequence[ImageJob], fleet: FleetOptions, **asked: Any) -> Iterable[tuple[str, str]]:
     if not jobs:
-        return
-    if address:
-        try:
-            from ..fleet.ray_data import run
-        except ModuleNotFoundError as e:
-            raise unavailable(e.name or "ray", e, install_command("ray"), use="--ray needs it") from e
-        yield from run(jobs, fleet, address=address, **resources)
-        return
-    from ..fleet.segmenter import Segmenter
-
-    segmenter = Segmenter(fleet)
-    for job in jobs:
-        yield job.image, segmenter.run(job)
+        return ()
+    try:
+        from ..fleet.ray_data import run
+    except ModuleNotFoundError as e:
+        raise unavailable(e.name or "ray", e, install_command("ray"), use="--ray needs it") from e
+    return run(jobs, fleet, **asked)
 
 
-def _settings(bundle: Path, options: argparse.Namespace) -> dict[str, object]:
+def _in_processes(jobs: Sequence[ImageJob], fleet: FleetOptions, *, workers: int) -> Iterable[tuple[str, str]]:
+    from ..fleet.processes import run
+
+    return run(jobs, fleet, workers=workers)
+
+
+def _here(jobs: Sequence[ImageJob], fleet: FleetOptions) -> Iterable[tuple[str, str]]:
+    from ..fleet.run import in_this_process
+
+    return in_this_process(jobs, fleet)
+
+
+def _settings(fleet: FleetOptions, options: argparse.Namespace) -> dict[str, object]:
     """What decides the masks: the files of the bundle, and the options of a prediction."""
     from ..bundle import load_bundle
     from ..files import sha256_of
     from ..frames.image_files import WHITE
     from ..manifest import manifest_sha256
 
-    load_bundle(bundle)  # refuse a damaged one before any worker starts
+    load_bundle(fleet.bundle)  # refuse a damaged one before any worker starts
     return {
-        "bundle": manifest_sha256(bundle),
+        "bundle": manifest_sha256(fleet.bundle),
         **({} if options.white_point == WHITE else {"white_point": options.white_point}),
         "multimask_output": options.multimask,
         "hq_token_only": options.hq_token_only,

@@ -73,11 +73,12 @@ def _fraction(text: str) -> float:
 
 def _segment(options: argparse.Namespace) -> None:
     from ..bundle import load_bundle
+    from ..masks.outline import require_polygons
     from ..rasters import open_raster
-    from ..rasters.vectors import driver_of, require_writers
+    from ..rasters.vectors import driver_of
 
     driver_of(options.output)
-    require_writers()
+    require_polygons("pyogrio")
     points = {"black_point": options.black_point, "white_point": options.white_point}
     with open_raster(options.raster, bands=options.bands, **points) as raster:
         crs = _crs(options, raster)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ..errors import DatasetError
-from ..file_kinds import kind_of
 from ..files import sha256_of
+from ..formats.coco_tables import Entry
 from ..frames.image_files import WHITE
 from ..frames.image_names import best_folder, image_file, unique_last_parts
 from .dataset import Box, Sample, Skip, Unusable, fingerprint_of, read_sample_image, require_same_size
 from .metrics import Mask
 
-Entry = Mapping[str, Any]
 HW = tuple[int, int]
 
 _SIZES = ("height", "width")
@@ -86,15 +83,6 @@ class AnnotatedDataset:
     @cached_property
     def _unique(self) -> set[str]:
         return unique_last_parts(self.images)
-
-
-def read_json(path: Path) -> object:
-    """The content of an annotation file; DatasetError if it is no JSON."""
-    try:
-        content: object = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as e:
-        raise DatasetError(f"{path}: not JSON ({kind_of(path) or e}); expected COCO-format annotations") from e
-    return content
 
 
 def image_folder_of(path: Path, names: Sequence[str], *more: Sequence[str]) -> Path:

@@ -12,13 +12,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from ..errors import DatasetError
+from ..formats.coco_tables import Entry
 from ..frames.image_files import WHITE
 from ..frames.image_names import image_file, is_file
-from .annotated import HW, AnnotatedDataset, Entry, image_folder_of
-from .brush import unpack_brush
+from ..masks.brush import unpack_brush
+from ..tables import shown
+from .annotated import HW, AnnotatedDataset, image_folder_of
 from .dataset import Skip, Unusable
 from .metrics import Mask
-from .segmentation import draw_outline, ellipse, read_points, shown
+from .segmentation import draw_outline, ellipse, read_points
 
 _PERCENT = (100, 100)
 _DRAWN = ("rectangle", "ellipse", "polygon", "brush")

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError, ImageError
+from ..formats.coco_tables import Entry, read_json
 from ..frames.image_files import WHITE, decode_image
-from .annotated import HW, AnnotatedDataset, Entry, image_folder_of, read_json
+from ..tables import shown
+from .annotated import HW, AnnotatedDataset, image_folder_of
 from .dataset import Skip, Unusable, require_same_size
 from .metrics import Mask
-from .segmentation import draw_outline, ellipse, read_points, shown
+from .segmentation import draw_outline, ellipse, read_points
 
 _UNREADABLE = "annotation file unreadable"
 _NO_AREA = "shape without area"

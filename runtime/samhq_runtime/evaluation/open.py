@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import DatasetError
+from ..formats.coco_tables import read_json
 from ..frames.image_files import WHITE, require_white_point
-from .annotated import read_json
 from .coco import open_coco
 from .dataset import Dataset
 from .label_studio import is_label_studio, open_label_studio

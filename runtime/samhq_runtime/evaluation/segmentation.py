@@ -12,6 +12,7 @@ import numpy as np
 
 from ..installing import install_command, unavailable
 from ..masks.rle import decode_runs
+from ..tables import shown
 from .dataset import Unusable
 from .metrics import Mask
 
@@ -87,8 +88,3 @@ def _from_runs(segmentation: dict[str, Any], image_hw: tuple[int, int]) -> Mask:
         raise Unusable(_BAD, f"run lengths add up to {sum(runs)} pixels, not {image_hw[0] * image_hw[1]}")
     bits = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return bits.reshape(image_hw[1], image_hw[0]).T
-
-
-def shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..contract import Array
-from ..errors import ConfigError
-from ..files import write_json
-from ..masks.rle import encode_rle
-from .jobs import RESERVED, ImageJob
+import numpy as np
 
-_SETTINGS = f"{RESERVED[0]}.json"
+from ..contract import Array
+from ..files import write_json
+from ..formats.results import FoundObject, ImageResult
+from ..masks.rle import encode_rle
+from .jobs import REPORT, ImageJob
 
 
 def result_path(output: Path, image: str) -> Path:
     return output / f"{image}.json"
 
 
-def is_done(output: Path, job: ImageJob) -> bool:
-    """Whether the image's file is there and answers these prompts, so that an interrupted run goes on where it was."""
-    try:
-        content = json.loads(result_path(output, job.image).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and content.get("prompts") == dict(job.prompts)
-
-
-def write_result(output: Path, job: ImageJob, masks: Array, iou_predictions: Array) -> None:
-    """Write (B,K,H,W) masks as COCO RLE and their (B,K) predicted IoU. Renamed into place: written twice, it is one."""
-    path = result_path(output, job.image)
-    content = {
+def record_of(job: ImageJob, masks: Array, iou_predictions: Array) -> dict[str, Any]:
+    """What is kept of an image: its prompts, (B,K,H,W) masks as COCO RLE and their (B,K) predicted IoU."""
+    return {
         "image": job.image,
-        "prompts": job.prompts,
+        "size": list(masks.shape[-2:]),
+        **job.asked(),
         "masks": [[json.loads(encode_rle(mask)) for mask in candidates] for candidates in masks],
         "iou_predictions": iou_predictions.tolist(),
     }
-    write_json(path, content)
+
+
+def read_record(output: Path, job: ImageJob) -> dict[str, Any] | None:
+    """What is kept of the image, if it answers these prompts: an interrupted run goes on where it was."""
+    try:
+        content = json.loads(result_path(output, job.image).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    answered = isinstance(content, dict) and {name: content.get(name) for name in ("prompts", "objects")}
+    return content if answered == {"objects": None, **job.asked()} and "size" in content else None
+
+
+def result_of(record: Mapping[str, Any], file: Path) -> ImageResult:
+    """A record as formats take it: of several candidates of an object, the one of the highest predicted IoU."""
+    known: Sequence[Mapping[str, Any]] = record.get("objects") or [{}] * len(record["masks"])
+    objects = []
+    for candidates, scores, told in zip(record["masks"], record["iou_predictions"], known, strict=True):
+        best = int(np.argmax(scores))
+        iou = None if math.isnan(scores[best]) else scores[best]
+        objects.append(FoundObject(rle=candidates[best], predicted_iou=iou, **told))
+    height, width = record["size"]
+    return ImageResult(record["image"], file, (height, width), objects)
 
 
 def write_failure(output: Path, job: ImageJob, message: str) -> None:
@@ -45,21 +59,6 @@ def write_failure(output: Path, job: ImageJob, message: str) -> None:
     write_json(result_path(output, job.image), {"image": job.image, "error": message})
 
 
-def require_settings(output: Path, settings: dict[str, Any]) -> None:
-    """Results of different bundles or options do not mix.
-
-    Raises:
-        ConfigError: the folder has results of others, or cannot be written.
-    """
-    path = output / _SETTINGS
-    try:
-        if not path.exists():
-            write_json(path, settings)
-            return
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"{output}: cannot be written ({e.strerror or e}); choose another --output") from e
-    except ValueError as e:
-        raise ConfigError(f"{path}: damaged ({e}); remove it if all results are of these settings") from e
-    if found != settings:
-        raise ConfigError(f"{output}: has results of other settings ({found}); choose another --output")
+def write_report(output: Path, report: Mapping[str, Any]) -> None:
+    """How the last run went, for programs."""
+    write_json(output / f"{REPORT}.json", report)

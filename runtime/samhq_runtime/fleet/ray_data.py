@@ -47,7 +47,7 @@ def run(
     _connect(address, needed_cpus=workers * worker_cpus)
     _require_room(workers, worker_cpus, worker_gpus)
     threads = options.threads or max(1, int(worker_cpus))
-    items = [{"image": job.image, "prompts": json.dumps(job.prompts)} for job in jobs]
+    items = [{"image": job.image, "asked": json.dumps(job.asked())} for job in jobs]
     dataset = ray.data.from_items(items, override_num_blocks=max(1, min(len(items) // _BATCH, 4 * workers)))
     done = dataset.map_batches(
         _Actor,
@@ -66,7 +66,7 @@ class _Actor:
         self._segmenter = Segmenter(options)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        jobs = [ImageJob(i, json.loads(p)) for i, p in zip(batch["image"], batch["prompts"], strict=True)]
+        jobs = [ImageJob(i, **json.loads(a)) for i, a in zip(batch["image"], batch["asked"], strict=True)]
         return {"image": batch["image"], "error": [self._segmenter.run(job) for job in jobs]}
 
 

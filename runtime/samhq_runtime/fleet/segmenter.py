@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract import Array
 from ..embeddings import EmbeddingFolder
 from ..errors import SamHqError
+from ..files import write_json
+from ..formats import Outputs
 from ..frames.image_files import WHITE, allow_megapixels, read_image
 from ..frames.image_names import image_file
 from ..predictor import Predictor
 from ..session.providers import Providers
 from .jobs import ImageJob
-from .output import write_failure, write_result
+from .output import read_record, record_of, result_of, result_path, write_failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +32,13 @@ class FleetOptions:
         white_point: as `read_image` takes it.
         max_image_mp: as `allow_megapixels` takes it; None leaves Pillow's own limit.
         embeddings: folder of encoded images, see `EmbeddingFolder`, with its limit `max_embeddings_bytes`; or None.
+        outputs: what is written beside the results.
     """
 
     bundle: Path
     images: Path
     output: Path
+    outputs: Outputs
     multimask_output: bool = False
     hq_token_only: bool = False
     providers: Providers = ("cpu",)
@@ -64,21 +72,35 @@ class Segmenter:
 
     def _run(self, job: ImageJob) -> str:
         options = self._options
+        image = image_file(options.images, job.image)
+        record = read_record(options.output, job)
+        again = record is None
         try:
-            image = image_file(options.images, job.image)
-            if self._embeddings:
-                encoded = self._embeddings.encode(image, white_point=options.white_point)
-            else:
-                encoded = self._predictor.encode(read_image(image, white_point=options.white_point))
-            masks, iou_predictions, _ = self._predictor.predict_batch(
-                **job.arguments(),
-                multimask_output=options.multimask_output,
-                hq_token_only=options.hq_token_only,
-                image=encoded,
-            )
+            record = record_of(job, *self._predict(image, job)) if record is None else record
         except Exception as e:  # whatever one image does, the others are still to be done
             message = str(e) if isinstance(e, SamHqError) else f"{type(e).__name__}: {e}"
             write_failure(options.output, job, message)
             return message
-        write_result(options.output, job, masks, iou_predictions)
+        boxes = np.reshape(job.prompts["box"], (-1, 4)) if "box" in job.prompts else None
+        options.outputs.write_image(result_of(record, image), lambda: self._read(image), boxes, again=again)
+        if again:  # last of all: what has its result has the rest
+            write_json(result_path(options.output, job.image), record)
         return ""
+
+    def _predict(self, image: Path, job: ImageJob) -> tuple[Array, Array]:
+        """(B,K,H,W) masks and (B,K) predicted IoU."""
+        options = self._options
+        if self._embeddings:
+            encoded = self._embeddings.encode(image, white_point=options.white_point)
+        else:
+            encoded = self._predictor.encode(self._read(image))
+        masks, iou_predictions, _ = self._predictor.predict_batch(
+            **job.arguments(),
+            multimask_output=options.multimask_output,
+            hq_token_only=options.hq_token_only,
+            image=encoded,
+        )
+        return masks, iou_predictions
+
+    def _read(self, image: Path) -> NDArray[np.uint8]:
+        return read_image(image, white_point=self._options.white_point)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..masks.box import extent
+from ..masks.outline import outline_of
 from .tiles import Tile
 
 if TYPE_CHECKING:
@@ -39,19 +39,3 @@ def pieces_of(records: list[dict[str, Any]], valid: NDArray[np.bool_], tile: Til
         for record, mask in masks
         if mask.any()
     ]
-
-
-def outline_of(mask: NDArray[np.bool_], corner: tuple[int, int]) -> Geometry:
-    """(H,W) bool, not empty, with its first pixel's corner at `corner` -> its polygons, holes included.
-
-    Pixels that touch at a corner alone are not connected, so every polygon is valid.
-    """
-    import shapely
-    from rasterio.features import shapes
-    from rasterio.transform import Affine
-
-    rows, columns = extent(mask)
-    part = np.ascontiguousarray(mask[rows, columns])
-    place = Affine.translation(corner[0] + columns.start, corner[1] + rows.start)
-    polygons = [shapely.geometry.shape(shape) for shape, _ in shapes(part.view(np.uint8), part, 4, place)]
-    return polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)

@@ -11,7 +11,6 @@ from ..contract import Array
 from ..errors import ConfigError
 from ..files import write_whole
 from ..flags import flag_of
-from ..installing import install_command, unavailable
 from .seams import RasterObject
 
 DRIVERS = {".geojson": "GeoJSON", ".gpkg": "GPKG"}
@@ -22,15 +21,6 @@ def driver_of(path: Path) -> str:
     if driver := DRIVERS.get(path.suffix.lower()):
         return driver
     raise ConfigError(f"{path}: unknown format, expected a name that ends in {' or '.join(DRIVERS)}")
-
-
-def require_writers() -> None:
-    """BackendUnavailable unless polygons can be made and written here; asked before hours of work."""
-    for package in ("shapely", "pyogrio"):
-        try:
-            __import__(package)
-        except Exception as e:  # a broken native package raises whatever its loader does
-            raise unavailable(package, e, install_command("geo"), use="polygons are made with it") from e
 
 
 def coordinate_system(text: str) -> str:

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from samhq_runtime.errors import DatasetError
-from samhq_runtime.evaluation.brush import unpack_brush
 from samhq_runtime.evaluation.measure import Setting
 from samhq_runtime.evaluation.open import open_dataset
+from samhq_runtime.masks.brush import unpack_brush
 from tests.support.eval_datasets import MASKS, numbered_image, read_all, rectangles
 from tests.support.json_files import edit_json
 

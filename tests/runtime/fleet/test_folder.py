@@ -14,7 +14,8 @@ from PIL import Image
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.errors import PromptError
 from samhq_runtime.files import write_whole
-from samhq_runtime.fleet.jobs import ImageJob, read_jobs
+from samhq_runtime.fleet.jobs import ImageJob
+from samhq_runtime.fleet.prompt_files import read_jobs
 from samhq_runtime.fleet.segmenter import Segmenter
 from samhq_runtime.frames.image_files import read_image
 from samhq_runtime.masks.rle import encode_rle
@@ -187,7 +188,6 @@ def test_prompts_files_that_are_wrong(tmp_path: Path, text: str, complaint: str)
     [
         (["--box", "1,2,3,4"], "--box: for a single image"),
         (["--ray", "local", "--workers", "0"], "--workers and --worker-cpus: expected more than 0"),
-        (["--workers", "2"], "--workers: for --ray"),
         (["--worker-cpus", "1", "--worker-gpus", "0"], "--worker-cpus, --worker-gpus: for --ray"),
     ],
 )

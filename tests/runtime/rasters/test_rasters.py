@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from samhq_runtime.errors import ConfigError, ImageError, SamHqError
+from samhq_runtime.masks.outline import outline_of
 from samhq_runtime.rasters.kept import KeptTiles
-from samhq_runtime.rasters.pieces import outline_of
 from samhq_runtime.rasters.pixels import Stretch, open_raster
 from samhq_runtime.rasters.seams import RasterObject
 from samhq_runtime.rasters.segment import segment_raster

@@ -1,4 +1,4 @@
-"""Painted masks in Label Studio's JSON: run lengths of RGBA bytes, packed as thi.ng's rle-pack does.
+"""Label Studio's masks: run lengths of RGBA bytes, row by row, packed as thi.ng's rle-pack does.
 
 A head of 53 bits: how many values, 32; bits of a value less one, 5; and four sizes of a run length less one, 4 each.
 Then runs: one bit, whether a value is repeated; which size, 2; the length less one; the value, or as many values.
@@ -7,10 +7,33 @@ Then runs: one bit, whether a value is repeated; which size, 2; the length less 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..contract import Array
 
 _HEAD = (32, 5, 4, 4, 4, 4)
+_WORD = 8  # bits of a value
+_LENGTHS = (4, 8, 12, 16)  # bits of a run's length, less one
+
+
+def pack_brush(mask: NDArray[np.bool_]) -> bytes:
+    """(H,W) bool -> its pixels as white and opaque, the others as black and transparent."""
+    flat = mask.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=~flat[:1]))
+    head = (4 * flat.size, _WORD - 1, *(length - 1 for length in _LENGTHS))
+    bits = [f"{value:0{size}b}" for value, size in zip(head, _HEAD, strict=True)]
+    for value, pixels in zip(flat[starts], np.diff(starts, append=flat.size), strict=True):
+        bits += _runs_of(4 * int(pixels), 255 * int(value))
+    text = "".join(bits)
+    return int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8), "big")
+
+
+def _runs_of(count: int, value: int) -> list[str]:
+    """`count` times a value, in as many runs as that takes."""
+    longest = 1 << _LENGTHS[-1]
+    runs = [longest] * (count // longest) + ([count % longest] if count % longest else [])
+    kinds = [next(kind for kind, bits in enumerate(_LENGTHS) if run <= 1 << bits) for run in runs]
+    return [f"1{kind:02b}{run - 1:0{_LENGTHS[kind]}b}{value:0{_WORD}b}" for run, kind in zip(runs, kinds, strict=True)]
 
 
 def unpack_brush(packed: bytes, count: int) -> Array:

@@ -1,0 +1,85 @@
+"""The images of a run: a folder, a pattern or a list, and the names they have in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ImageError
+from ..frames.image_names import image_file
+from ..frames.image_sources import image_files
+from .jobs import ImageJob
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where images are.
+
+    Attributes:
+        folder: names are paths below it.
+        chosen: the only images that are meant, by name; None: all of the folder.
+    """
+
+    folder: Path
+    chosen: Sequence[str] | None = None
+
+    def names(self) -> Sequence[str]:
+        """Of all images that are there, in order."""
+        if self.chosen is not None:
+            return self.chosen
+        return [path.relative_to(self.folder).as_posix() for path in image_files([self.folder])]
+
+    def left_out(self, jobs: Sequence[ImageJob]) -> dict[str, list[str]]:
+        """What prompts and images lack of each other, where the images were chosen: by reason, a line for each."""
+        if self.chosen is None:
+            return {}
+        files = {self.folder / name: name for name in self.chosen}
+        found = {job.image: image_file(self.folder, job.image) for job in jobs}
+        asked = set(found.values())
+        missing = [image for image, file in found.items() if file not in files]
+        unasked = [name for file, name in files.items() if file not in asked]
+        lines = {"images with prompts that are not among the chosen": missing, "images without prompts": unasked}
+        return {reason: images for reason, images in lines.items() if images}
+
+    def of_jobs(self, jobs: Sequence[ImageJob]) -> list[ImageJob]:
+        """Those of the jobs whose images are meant; of a folder all are, also of images that turn out to be missing.
+
+        Raises:
+            ImageError: none is.
+        """
+        if self.chosen is None:
+            return list(jobs)
+        files = {self.folder / name for name in self.chosen}
+        meant = [job for job in jobs if image_file(self.folder, job.image) in files]
+        if not meant:
+            raise ImageError(
+                f"no image has prompts: images are called as {self.chosen[0]!r} below {self.folder}, those with "
+                f"prompts as {jobs[0].image!r}"
+            )
+        return meant
+
+
+def open_images(source: Path) -> Images:
+    """The images of a folder, of a pattern (`photos/*.jpg`), or of a list (`.txt`, a path a line).
+
+    Names are paths below the folder; of patterns and lists, below the nearest folder above them that holds all images.
+
+    Raises:
+        ImageError: no such folder, or no image.
+    """
+    if source.is_dir():
+        return Images(source.resolve())
+    if source.suffix.lower() != ".txt" and source.exists():
+        raise ImageError(f"{source}: one image; expected a folder, a pattern or a list (.txt) with --prompts")
+    files = [_absolute(file) for file in image_files([source])]
+    for folder in _absolute(source).parents:
+        if all(folder in file.parents for file in files):
+            return Images(folder, [file.relative_to(folder).as_posix() for file in files])
+    raise ImageError(f"{source}: its images are on another drive; put the list there")
+
+
+def _absolute(path: Path) -> Path:
+    """Without `..`, and without following links: names are those that were given."""
+    return Path(os.path.normpath(path.absolute()))
