@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import signal
 import socket
 import subprocess
@@ -31,9 +30,10 @@ import numpy as np
 from benchmarks.measure.fleet import make_folder
 from benchmarks.recording import Record, described
 from samhq_runtime import Predictor, load_bundle
+from samhq_runtime.bench.memory import host_memory
 from samhq_runtime.files import sha256_of
 from samhq_runtime.tables import format_table
-from tests.support.fuzz import damaged, odd_json, run, targets_of
+from tests.support.fuzz import Outcome, damaged, odd_json, run, targets_of
 from tests.support.hostile import Neighbour, Server, server_process
 from tests.support.models import save_checkpoint, tiny_sam
 from tests.support.serving import BOX, IMAGE, INFER, grpc_request, http_body, png, send
@@ -41,6 +41,8 @@ from tests.support.serving import BOX, IMAGE, INFER, grpc_request, http_body, pn
 _STATUSES = {200: "accepted", 400: "refused", 403: "refused", 404: "refused", 413: "refused", 415: "refused"}
 _CODES = {"OK": "accepted", "INVALID_ARGUMENT": "refused", "NOT_FOUND": "refused", "RESOURCE_EXHAUSTED": "refused"}
 _DAMAGED_HTTP = {405, 411, 505}  # of heads that are no longer a request for inference
+_CASES = ("damaged inputs to", "cases", "refused", "raw exceptions", "wrong", "after a tenth", "at the end", "peak")
+_PARTS = 10  # after each the resident memory is read
 _RUNS_OF_A_FOLDER = 5  # that are begun, and mostly killed, before the one that finishes
 
 
@@ -80,12 +82,22 @@ def breaches(content: Mapping[str, Any]) -> list[str]:
 
 def fuzz_library(bundle: Path, seeds: range) -> dict[str, Any]:
     """Seven targets a seed."""
+    outcome, resident = Outcome(), []
     with tempfile.TemporaryDirectory() as scratch, Predictor(bundle, threads=1) as predictor:
         predictor.set_image(IMAGE)
         checkpoint = save_checkpoint(tiny_sam(), Path(scratch) / "tiny.pth")
-        outcome = run(targets_of(load_bundle(bundle), checkpoint, Path(scratch), predictor), seeds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cases": outcome.cases, "refused": outcome.refused, "raw": outcome.raw, "peak_mb": round(peak)}
+        targets = targets_of(load_bundle(bundle), checkpoint, Path(scratch), predictor)
+        for part in range(_PARTS):
+            run(targets, seeds[part::_PARTS], outcome)
+            resident.append((host_memory().resident or 0) / 2**20)
+    return {
+        "cases": outcome.cases.total(),
+        "refused": outcome.refused.total(),
+        "raw": outcome.raw,
+        "by_target": {name: {"cases": outcome.cases[name], "refused": outcome.refused[name]} for name in targets},
+        "resident_mb": [round(mb) for mb in resident],
+        "peak_mb": round((host_memory().peak or 0) / 2**20),
+    }
 
 
 def _fuzz_a_server(bundle: Path, seeds: range) -> dict[str, Any]:
@@ -97,14 +109,12 @@ def fuzz_server(server: Server, bundle: Path, seeds: range) -> dict[str, Any]:
     """Two cases a seed, one over each protocol, with a well-behaved client beside them."""
     counts: Counter[str] = Counter()
     raw: list[str] = []
+    resident = []
     with Neighbour(server, bundle) as neighbour:
-        for seed in seeds:
-            rng = np.random.default_rng(seed)
-            for protocol, case in (("http", _over_http), ("grpc", _over_grpc)):
-                outcome, text = case(server, rng)
-                counts[outcome] += 1
-                if outcome == "raw":
-                    raw.append(f"{protocol}, seed {seed}: {text}"[:300])
+        for part in range(_PARTS):
+            for seed in seeds[part::_PARTS]:
+                _both_protocols(server, seed, counts, raw)
+            resident.append(round(server.resident_mb()))
     return {
         "cases": 2 * len(seeds),
         "refused": counts["refused"],
@@ -113,8 +123,18 @@ def fuzz_server(server: Server, bundle: Path, seeds: range) -> dict[str, Any]:
         "wrong": neighbour.complaints,
         "beside": neighbour.answers,
         "slowest_beside_s": round(neighbour.slowest_s, 2),
+        "resident_mb": resident,
         "peak_mb": round(server.peak_mb()),
     }
+
+
+def _both_protocols(server: Server, seed: int, counts: Counter[str], raw: list[str]) -> None:
+    rng = np.random.default_rng(seed)
+    for protocol, case in (("http", _over_http), ("grpc", _over_grpc)):
+        outcome, text = case(server, rng)
+        counts[outcome] += 1
+        if outcome == "raw":
+            raw.append(f"{protocol}, seed {seed}: {text}"[:300])
 
 
 def _over_http(server: Server, rng: np.random.Generator) -> tuple[str, str]:
@@ -232,29 +252,24 @@ def _contents(folder: Path) -> dict[str, str]:
 
 def tables(content: Mapping[str, Any]) -> dict[str, str]:
     library, server = content["library"], content["server"]
-    inputs = (("library, in this process", library), ("server, HTTP and gRPC", server))
-    cases = [
-        (
-            name,
-            f"{row['cases']:,}",
-            f"{row['refused']:,}",
-            str(len(row["raw"])),
-            str(len(row.get("wrong", []))),
-            _peak(row),
-        )
-        for name, row in inputs
-    ]
+    rows = [(f"library: {name}", row, None) for name, row in library["by_target"].items()]
+    rows += [("library, in this process", library, library), ("server, HTTP and gRPC", server, server)]
     kills = [
         (name, *(str(row[key]) for key in ("runs", "killed", "different", "left_behind")))
         for name, row in (("export", content["export"]), ("folder of images", content["folder"]))
     ]
     return {
-        "hostile": format_table(("damaged inputs to", "cases", "refused", "raw exceptions", "wrong", "peak"), cases)
+        "hostile": format_table(_CASES, [_case_row(*row) for row in rows])
         + f"\n\nThe client beside the server had {server['beside']:,} answers, the slowest after "
         f"{server['slowest_beside_s']:.2f} s.\n\n"
         + format_table(("killed", "runs", "of them by SIGKILL", "results that differ", "left behind"), kills)
     }
 
 
-def _peak(row: Mapping[str, Any]) -> str:
-    return f"{row['peak_mb']} MB"
+def _case_row(name: str, row: Mapping[str, Any], whole: Mapping[str, Any] | None) -> tuple[str, ...]:
+    counts = (name, f"{row['cases']:,}", f"{row['refused']:,}")
+    if whole is None:
+        return (*counts, "", "", "", "", "")
+    early, late = whole["resident_mb"][0], whole["resident_mb"][-1]
+    memory = (f"{early} MB", f"{late} MB", f"{whole['peak_mb']} MB")
+    return (*counts, str(len(whole["raw"])), str(len(whole.get("wrong", []))), *memory)

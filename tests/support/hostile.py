@@ -40,7 +40,11 @@ class Server:
 
     def peak_mb(self) -> float:
         """Of it and the processes that it started, together: the most that each took since `forget_peak`."""
-        return sum(map(_peak_mb, self._processes()))
+        return sum(_status_mb(pid, "VmHWM") for pid in self._processes())
+
+    def resident_mb(self) -> float:
+        """Of it and the processes that it started, together, now."""
+        return sum(_status_mb(pid, "VmRSS") for pid in self._processes())
 
     def forget_peak(self) -> None:
         for pid in self._processes():
@@ -119,12 +123,12 @@ class Neighbour:
         self.answers += 1
 
 
-def _peak_mb(pid: int) -> float:
+def _status_mb(pid: int, name: str) -> float:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:  # ended meanwhile
         return 0.0
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    found = re.search(rf"{name}:\s+(\d+) kB", status)
     return int(found[1]) / 1024 if found else 0.0
 
 
