@@ -163,6 +163,13 @@ BENCHMARKS = {
             libraries=_TORCH,
         ),
         Benchmark(
+            name="sam2_precision",
+            question="how close are SAM 2.1's graphs of each precision to float32 PyTorch?",
+            cost="10 min a size",
+            tables={"sam2_precision": "docs/precision.md"},
+            libraries=(*_TORCH, "sam2"),
+        ),
+        Benchmark(
             name="scaling",
             question="what does one more prompt, or one more image, cost?",
             cost="10 min",

@@ -16,8 +16,8 @@ from tests.support import official
 from tests.support.models import TINY, save_checkpoint, tiny_sam
 from tests.support.parity import randomise
 from tests.support.reference import official_sam
-from tests.support.sam2_golden import Golden
-from tests.support.sam2_weights import seeded_state
+from tests.support.sam2_golden import golden_checkpoint
+from tests.support.sam2_reference import official_sam2, save_official
 from tests.support.shared import shared, shared_bundle
 
 SAM2_MODELS = ("sam2", "hq_sam2")
@@ -112,15 +112,8 @@ def demo_bundle_int8(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def sam2_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """`sam2` and `hq_sam2`, files as they are released: all weights, those for videos too, under the key `model`."""
-
-    def make(folder: Path) -> None:
-        for model in SAM2_MODELS:
-            state = {name: torch.from_numpy(value) for name, value in seeded_state(Golden(model).keys).items()}
-            torch.save({"model": state}, folder / f"{model}.pt")
-
-    folder = shared(tmp_path_factory, "sam2-checkpoints", make)
-    return {model: folder / f"{model}.pt" for model in SAM2_MODELS}
+    """`sam2` and `hq_sam2`, small."""
+    return {model: golden_checkpoint(tmp_path_factory, model) for model in SAM2_MODELS}
 
 
 @pytest.fixture(scope="session")
@@ -131,3 +124,14 @@ def sam2_bundle(sam2_checkpoints: dict[str, Path], tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def hq_sam2_bundle(sam2_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return shared_bundle(tmp_path_factory, sam2_checkpoints["hq_sam2"])
+
+
+@pytest.fixture(scope="session")
+def hiera_tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """SAM 2.1 of a released size, with seeded weights."""
+    checkpoint = shared(
+        tmp_path_factory,
+        "checkpoint-hiera-tiny",
+        lambda folder: save_official(official_sam2("hiera_tiny"), folder / "sam2.1_hiera_tiny.pt"),
+    )
+    return shared_bundle(tmp_path_factory, checkpoint / "sam2.1_hiera_tiny.pt")

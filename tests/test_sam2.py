@@ -25,7 +25,7 @@ from samhq_runtime.everything.generator import MaskGenerator
 from samhq_runtime.frames.geometry import preprocess
 from samhq_runtime.predictor import Predictor
 from tests.support.models import seeded_checkpoint
-from tests.support.sam2_golden import OPTIONS, Golden, cases, disc, images
+from tests.support.sam2_golden import OPTIONS, Golden, cases, disc, golden_checkpoint, images
 from tests.support.shared import shared_bundle
 
 MODELS = ("sam2", "hq_sam2")
@@ -39,8 +39,8 @@ def model(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def bundle(model: str, sam2_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return shared_bundle(tmp_path_factory, sam2_checkpoints[model])
+def bundle(model: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return shared_bundle(tmp_path_factory, golden_checkpoint(tmp_path_factory, model))
 
 
 def close(golden: Golden, name: str, got: Array, *, range_of: float | None = None) -> None:

@@ -142,13 +142,15 @@ def test_other_bundles(programs: Path, tmp_path: Path, request: pytest.FixtureRe
     assert_same_as_python(bundle, images, cases, predict_in_cpp(programs, bundle, tmp_path, images, cases))
 
 
-def test_sam_2(programs: Path, tmp_path: Path, sam2_bundle: Bundle) -> None:
-    """Squashed pictures, clamped logits, the fallback where the single mask is not stable."""
+@pytest.mark.parametrize("name", ["sam2_bundle", pytest.param("hiera_tiny_bundle", marks=pytest.mark.slow)])
+def test_sam_2(programs: Path, tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
+    """Squashed pictures, clamped logits, the fallback where the single mask is not stable; a released size too."""
+    bundle: Bundle = request.getfixturevalue(name)
     pictures = photographs()
     images = [pictures["portrait 300 x 200"], pictures["landscape 400 x 600"][::2, ::2], pictures["square 512"][::4]]
-    cases = cases_of(sam2_bundle, images)
+    cases = cases_of(bundle, images)
     assert len(cases) >= 30
-    assert_same_as_python(sam2_bundle, images, cases, predict_in_cpp(programs, sam2_bundle, tmp_path, images, cases))
+    assert_same_as_python(bundle, images, cases, predict_in_cpp(programs, bundle, tmp_path, images, cases))
 
 
 def test_eight_threads_on_one_handle(programs: Path, demo_bundle: Bundle, tmp_path: Path) -> None:

@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from numpy.typing import NDArray
 
 from samhq_runtime.contract import Array
+
+from .sam2_weights import seeded_state
+from .shared import shared
 
 _DATA = Path(__file__).parents[1] / "data"
 
@@ -45,6 +50,16 @@ class Golden:
     def masks(self, name: str) -> NDArray[np.bool_]:
         shape = self._meta["shapes"][f"{name}#"]
         return np.unpackbits(self.arrays[f"{name}#"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+
+
+def golden_checkpoint(factory: pytest.TempPathFactory, model: str) -> Path:
+    """The weights of a model as they are released: all of them, those for videos too, under the key `model`."""
+
+    def make(folder: Path) -> None:
+        state = {name: torch.from_numpy(value) for name, value in seeded_state(Golden(model).keys).items()}
+        torch.save({"model": state}, folder / f"{model}.pt")
+
+    return shared(factory, f"checkpoint-{model}", make) / f"{model}.pt"
 
 
 def images() -> dict[str, NDArray[np.uint8]]:

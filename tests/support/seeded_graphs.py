@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 
-from samhq_exporter.architecture import VARIANTS
+from samhq_exporter.architecture import VARIANTS, HieraStages
 from samhq_exporter.model import Sam, Sam2
 from samhq_exporter.onnx_files import save_graph
 from samhq_exporter.passes.quantize import activations_of
@@ -28,9 +28,16 @@ from samhq_runtime.nvidia.plan import Program, read_plan
 from samhq_runtime.nvidia.profiles import Range, profiles_of
 from tests.support.tensorrt_builder import parse
 
-# The widest encoders as two blocks, a windowed and a global one: what the others repeat.
+# The widest encoders as what the other blocks repeat: a windowed and a global one, of SAM 2 two of each stage.
 SHORTENED = {
     f"{size} of 2 blocks": replace(VARIANTS[size], depth=2, global_attn_indexes=(1,)) for size in ("vit_l", "vit_h")
+} | {
+    "hiera_large of 8 blocks": replace(
+        VARIANTS["hiera_large"],
+        depth=8,
+        global_attn_indexes=(5,),
+        hiera=HieraStages(depths=(2, 2, 2, 2), window_sizes=(8, 4, 16, 8)),
+    )
 }
 SCALE = 0.05  # of every quantized activation: nothing here is run
 _programs: dict[str, list[Program]] = {}  # by digest of graph and profile: what does not differ is built once
