@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "runtime.decoding": "frames masks session embeddings",
     "runtime.batches": "frames session bundle embeddings",
     "runtime.predictor": "sam_predictor frames masks session bundle engine hq_token embeddings decoding batches",
-    "runtime.everything": "frames masks embeddings predictor",
+    "runtime.everything": "frames masks formats embeddings predictor",
     "runtime": "bundle embeddings predictor everything",
     "runtime.evaluation": "runtime frames masks formats session bundle predictor",
     "runtime.bench": "manifest frames masks session machine auto bundle predictor",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ from ..callbacks import Show
 from ..errors import ConfigError, ImageError, SamHqError, interrupted
 from ..everything.found import COCO_RLE, UNCOMPRESSED_RLE
 from ..everything.generator import MaskGenerator
-from ..everything.output import is_done, write_failure, write_masks, write_overlay
-from ..files import sha256_of, sweep
+from ..everything.output import masks_of, read_masks, result_of, write_failure
+from ..files import sha256_of, write_json
 from ..fleet.jobs import RESERVED
+from ..formats import FORMATS, ImageResult, Outputs, chosen_formats
 from ..formats.settings import require_settings
 from ..frames.image_files import read_image
 from ..frames.image_sources import image_files
@@ -48,6 +51,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument("images", type=Path, nargs="+", help="folders, image files, patterns, lists (.txt)")
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a COCO file of each image")
     command.add_argument("--overlay", type=Path, metavar="FOLDER", help="also write the masks drawn over each image")
+    command.add_argument(
+        "--format", metavar="FORMATS", help=f"also write the masks as some of {','.join(FORMATS)}, each in its folder"
+    )
     add_generator_options(command)
     command.add_argument(
         "--output-mode",
@@ -68,7 +74,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _everything(options: argparse.Namespace) -> None:
     allow_large_images(options)
+    outputs = Outputs(folder=options.output, formats=chosen_formats(options.format), overlay=options.overlay)
     images = _images(options.images)
+    outputs.require_own_files(images)
     asked = {**generator_options(options), "output_mode": options.output_mode}
     with Predictor(
         options.bundle,
@@ -79,10 +87,11 @@ def _everything(options: argparse.Namespace) -> None:
         generator = MaskGenerator(predictor, **asked)
         MaskChoice(sizes=predictor.bundle.manifest.sizes, **_choice(options))  # refuse what no image can have
         require_settings(options.output, _settings(options, asked))
-        for folder in filter(None, (options.output, options.overlay)):
-            sweep(folder)
-        todo = {name: path for name, path in images.items() if not _is_done(options, name)}
-        masks, failed = _segment_all(generator, todo, options)
+        outputs.require_settings()
+        outputs.sweep()
+        todo = {name: path for name, path in images.items() if not _is_done(outputs, name)}
+        masks, failed = _segment_all(generator, todo, options, outputs)
+    outputs.write_run(lambda: _results(outputs, images))
     print(
         f"{options.output}: {masks} masks in {len(todo) - failed} images, {len(images) - len(todo)} were done already"
     )
@@ -90,7 +99,9 @@ def _everything(options: argparse.Namespace) -> None:
         raise ImageError(f"{failed} of {len(todo)} images could not be segmented; they are named above")
 
 
-def _segment_all(generator: MaskGenerator, todo: dict[str, Path], options: argparse.Namespace) -> tuple[int, int]:
+def _segment_all(
+    generator: MaskGenerator, todo: dict[str, Path], options: argparse.Namespace, outputs: Outputs
+) -> tuple[int, int]:
     """How many masks were found, and how many images failed; each of these is named on stderr."""
     masks, errors = 0, []
     kept = f"the images that were finished are kept in {options.output}, the same command goes on"
@@ -100,24 +111,44 @@ def _segment_all(generator: MaskGenerator, todo: dict[str, Path], options: argpa
             for index, (name, path) in enumerate(todo.items()):
                 progress = _part(show, index, len(todo), name)
                 try:
-                    masks += _segment(generator, name, path, options, progress)
+                    masks += _segment(generator, name, path, options, outputs, progress)
                 except Exception as e:  # whatever one image does, the others are still to be done
                     errors.append(f"{name}: {_reason(e)}")
                     with suppress(OSError):
-                        write_failure(_file(options, name), name, _reason(e))
+                        write_failure(_file(outputs, name), name, _reason(e))
         for error in errors:
             print(printable(error), file=sys.stderr)
     return masks, len(errors)
 
 
-def _segment(generator: MaskGenerator, name: str, path: Path, options: argparse.Namespace, progress: Show) -> int:
-    """Write what is asked for of one image; how many masks it has."""
-    image = read_image(path, white_point=options.white_point)
-    records = generator.generate(image, **_choice(options), progress=progress)
-    if options.overlay:
-        write_overlay(_overlay(options, name), image, records)
-    write_masks(_file(options, name), name, (image.shape[0], image.shape[1]), records)
-    return len(records)
+def _segment(
+    generator: MaskGenerator,
+    name: str,
+    path: Path,
+    options: argparse.Namespace,
+    outputs: Outputs,
+    progress: Show,
+) -> int:
+    """Write what is asked for of one image, and last of all its own file; how many masks it has."""
+    image = cache(partial(read_image, path, white_point=options.white_point))
+    content = read_masks(_file(outputs, name))
+    again = content is None
+    if content is None:
+        pixels = image()
+        records = generator.generate(pixels, **_choice(options), progress=progress)
+        content = masks_of(name, (pixels.shape[0], pixels.shape[1]), records)
+    outputs.write_image(result_of(content, path), image, again=again)
+    if again:
+        write_json(_file(outputs, name), content)
+    return len(content["annotations"])
+
+
+def _results(outputs: Outputs, images: dict[str, Path]) -> Iterator[ImageResult]:
+    """What is there of the images, in order."""
+    for name, path in images.items():
+        content = read_masks(_file(outputs, name))
+        if content is not None:
+            yield result_of(content, path)
 
 
 def _images(sources: list[Path]) -> dict[str, Path]:
@@ -156,16 +187,12 @@ def _settings(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, o
     }
 
 
-def _file(options: argparse.Namespace, name: str) -> Path:
-    return Path(options.output / f"{name}.json")
+def _file(outputs: Outputs, name: str) -> Path:
+    return outputs.folder / f"{name}.json"
 
 
-def _overlay(options: argparse.Namespace, name: str) -> Path:
-    return Path(options.overlay / f"{name}.png")
-
-
-def _is_done(options: argparse.Namespace, name: str) -> bool:
-    return is_done(_file(options, name)) and (not options.overlay or _overlay(options, name).is_file())
+def _is_done(outputs: Outputs, name: str) -> bool:
+    return read_masks(_file(outputs, name)) is not None and outputs.are_there(name)
 
 
 def _part(show: Show, index: int, count: int, name: str) -> Show:

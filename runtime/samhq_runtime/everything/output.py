@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..files import write_json
-from ..frames.image_files import write_png
-from ..masks.overlay import draw_overlay
-from ..masks.rle import decode_rle
+from ..formats.results import CATEGORY, FoundObject, ImageResult
 
-_CATEGORY = {"id": 1, "name": "object"}
+_CATEGORY = {"id": 1, "name": CATEGORY}
 
 
-def write_masks(path: Path, file_name: str, original_hw: tuple[int, int], records: Sequence[dict[str, Any]]) -> None:
-    """Write records of `MaskGenerator`, with run lengths, as the annotations of one image."""
+def masks_of(file_name: str, original_hw: tuple[int, int], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Records of `MaskGenerator`, with run lengths, as the annotations of one image."""
     height, width = original_hw
-    content = {
+    return {
         "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
         "annotations": [_annotation(number, record) for number, record in enumerate(records, 1)],
         "categories": [_CATEGORY],
     }
-    write_json(path, content)
 
 
 def write_failure(path: Path, file_name: str, message: str) -> None:
@@ -35,21 +29,23 @@ def write_failure(path: Path, file_name: str, message: str) -> None:
     write_json(path, {"image": file_name, "error": message})
 
 
-def is_done(path: Path) -> bool:
-    """Whether the image's masks are there, so that an interrupted run goes on where it was."""
+def read_masks(path: Path) -> dict[str, Any] | None:
+    """What is kept of an image, if it is there: an interrupted run goes on where it was."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and "annotations" in content
+        return None
+    return content if isinstance(content, dict) and "annotations" in content else None
 
 
-def write_overlay(path: Path, image: NDArray[np.uint8], records: Sequence[dict[str, Any]]) -> None:
-    """Write the image with the masks drawn over it, the smaller ones on top."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    largest_first = sorted(records, key=lambda record: -record["area"])
-    masks: Iterator[NDArray[np.bool_]] = (decode_rle(record["segmentation"]) for record in largest_first)
-    write_png(path, draw_overlay(image, masks))
+def result_of(content: Mapping[str, Any], file: Path) -> ImageResult:
+    """The content of an image's file as other formats take it; `file` is the image."""
+    (image,) = content["images"]
+    objects = [
+        FoundObject(rle=annotation["segmentation"], predicted_iou=annotation["predicted_iou"])
+        for annotation in content["annotations"]
+    ]
+    return ImageResult(image["file_name"], file, (image["height"], image["width"]), objects)
 
 
 def _annotation(number: int, record: dict[str, Any]) -> dict[str, Any]:

@@ -128,3 +128,18 @@ def test_unknown_forms_of_output_are_refused(tiny_bundle: Bundle, images: Path, 
     with pytest.raises(SystemExit):
         run(tiny_bundle, images, "--output-mode", "png", output=images / "masks")
     assert "invalid choice: 'png'" in capsys.readouterr().err
+
+
+def test_formats_are_added_without_segmenting_again(
+    tiny_bundle: Bundle, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = images.parent / "masks"
+    assert run(tiny_bundle, images, output=output) == 0
+    monkeypatch.setattr(MaskGenerator, "generate", lambda *args, **options: pytest.fail("segmented again"))
+    assert run(tiny_bundle, images, "--format", "coco,npz", "--overlay", images.parent / "seen", output=output) == 0
+    content = json.loads((output / "coco" / "annotations.json").read_text())
+    own = [json.loads((output / f"{name}.json").read_text())["annotations"] for name in ("a.png", "b/c.png")]
+    expected = [annotation["segmentation"] for annotations in own for annotation in annotations]
+    assert [annotation["segmentation"] for annotation in content["annotations"]] == expected
+    assert len(np.load(output / "npz" / "b" / "c.png.npz")["masks"]) == len(own[1])
+    assert (images.parent / "seen" / "a.png.png").is_file()
