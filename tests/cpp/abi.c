@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <math.h>
 #include <samhq/samhq.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,13 @@ static void check_open(const char* path) {
     options.onnxruntime = "libm.so.6";
     expect(SAMHQ_ERROR_UNAVAILABLE, samhq_bundle_open(path, &options, &bundle, &error), &error, "another library");
 
+    options.onnxruntime = NULL;
+    options.provider_option_count = 1;
+    expect(SAMHQ_ERROR_ARGUMENT, samhq_bundle_open(path, &options, &bundle, &error), &error, "NULL provider options");
+    options.struct_size = offsetof(samhq_bundle_options, provider_options); /* a caller of the first version */
+    expect(SAMHQ_OK, samhq_bundle_open(path, &options, &bundle, &error), &error, "older struct");
+    samhq_bundle_close(bundle);
+
     newer.known.struct_size = sizeof newer;
     expect(SAMHQ_OK, samhq_bundle_open(path, &newer.known, &bundle, &error), &error, "newer struct, field not used");
     samhq_bundle_close(bundle);
@@ -80,6 +88,7 @@ static void check_images(const samhq_bundle* bundle) {
     size_t i;
     samhq_error error;
     samhq_image* image = NULL;
+    samhq_encode_options options = SAMHQ_ENCODE_OPTIONS_INIT;
     for (i = 0; i < sizeof rows / sizeof *rows; ++i) {
         expect(SAMHQ_ERROR_IMAGE,
                samhq_image_encode(bundle, pixels, rows[i].height, rows[i].width, rows[i].stride, &image, &error),
@@ -89,6 +98,15 @@ static void check_images(const samhq_bundle* bundle) {
            "NULL pixels");
     expect(SAMHQ_ERROR_ARGUMENT, samhq_image_encode(NULL, pixels, SIDE, SIDE, 0, &image, &error), &error,
            "NULL bundle");
+    options.pixel_format = 4;
+    expect(SAMHQ_ERROR_IMAGE, samhq_image_encode_pixels(bundle, pixels, 2, 2, 0, &options, &image, &error), &error,
+           "unknown pixel format");
+    options.pixel_format = SAMHQ_PIXELS_BGRA;
+    expect(SAMHQ_ERROR_IMAGE, samhq_image_encode_pixels(bundle, pixels, 2, 2, 7, &options, &image, &error), &error,
+           "short stride of four bytes a pixel");
+    expect(SAMHQ_ERROR_ARGUMENT, samhq_image_load(bundle, NULL, &image, &error), &error, "NULL path of an embedding");
+    expect(SAMHQ_ERROR_ARGUMENT, samhq_image_save(NULL, "x", 0, &error), &error, "NULL image to save");
+    expect(SAMHQ_ERROR_ARGUMENT, samhq_bundle_read_hq_token(bundle, "x.npy", NULL, 1, &error), &error, "NULL token");
 }
 
 /* Good prompts of which each row of check_prompts spoils one thing. */
@@ -169,13 +187,32 @@ static void check_no_hq(const samhq_image* image, int64_t embed_dim) {
     free(token);
 }
 
+static void check_run_lengths(const samhq_result* result) {
+    samhq_error error;
+    const char *counts = NULL, *again = NULL;
+    expect(SAMHQ_OK, samhq_result_get_rle(result, 1, 0, &counts, &error), &error, "run lengths");
+    expect(SAMHQ_OK, samhq_result_get_rle(result, 1, 0, &again, &error), &error, "run lengths again");
+    if (counts == NULL || counts != again) ++failures, printf("FAILED: other run lengths the second time\n");
+    expect(SAMHQ_ERROR_ARGUMENT, samhq_result_get_rle(result, 2, 0, &counts, &error), &error, "no such object");
+    expect(SAMHQ_ERROR_ARGUMENT, samhq_result_get_rle(result, 0, 1, &counts, &error), &error, "no such mask");
+    expect(SAMHQ_ERROR_ARGUMENT, samhq_result_get_rle(result, 0, 0, NULL, &error), &error, "NULL counts");
+}
+
 static void check_options(const samhq_image* image, int64_t embed_dim) {
     samhq_error error;
     samhq_result* result = NULL;
     samhq_result_view view = SAMHQ_RESULT_VIEW_INIT;
     const samhq_prompts prompts = good_prompts();
     samhq_predict_options options = SAMHQ_PREDICT_OPTIONS_INIT;
+    const double not_a_number = NAN;
     float* token = calloc((size_t)embed_dim, sizeof *token);
+    options.mask_threshold = &not_a_number;
+    expect(SAMHQ_ERROR_PROMPT, samhq_predict(image, &prompts, &options, &result, &error), &error, "NaN threshold");
+    options.struct_size = offsetof(samhq_predict_options, mask_threshold); /* a caller of the first version */
+    expect(SAMHQ_OK, samhq_predict(image, &prompts, &options, &result, &error), &error, "older options");
+    samhq_result_close(result);
+    options.struct_size = sizeof options;
+    options.mask_threshold = NULL;
     options.hq_token = token;
     options.hq_token_size = embed_dim - 1;
     expect(SAMHQ_ERROR_PROMPT, samhq_predict(image, &prompts, &options, &result, &error), &error, "short token");
@@ -193,6 +230,7 @@ static void check_options(const samhq_image* image, int64_t embed_dim) {
     view.struct_size = sizeof view;
     expect(SAMHQ_OK, samhq_result_get_view(result, &view, &error), &error, "view");
     if (view.objects != 2 || view.masks_per_object != 1 || view.height != SIDE || view.logits != NULL) ++failures;
+    check_run_lengths(result);
     samhq_result_close(result);
 }
 
@@ -219,6 +257,8 @@ int main(int argc, char** argv) {
     samhq_bundle_close(NULL);
     samhq_image_close(NULL);
     samhq_result_close(NULL);
+    samhq_cancellation_request(NULL);
+    samhq_cancellation_close(NULL);
 
     for (i = 2; i < argc; ++i) {
         const samhq_status status = samhq_bundle_open(argv[i], &options, &bundle, &error);

@@ -1,4 +1,7 @@
-// internals resize CASES BYTES FLOATS | sha256 FILE | fuzz MANIFEST ROUNDS | manifests BUNDLE FILES | external FILES: what lies below the C interface, for test_cpp.py.
+// internals resize CASES BYTES FLOATS | sha256 FILE | fuzz MANIFEST ROUNDS | manifests BUNDLE FILES | external FILES |
+// rle MASKS | halves FLOATS OUTPUT | options BUNDLE [PROVIDER.OPTION=VALUE...] | copy: what lies below the C interface, for
+// test_cpp_internals.py.
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -7,8 +10,11 @@
 
 #include "error.hpp"
 #include "external_data.hpp"
+#include "half.hpp"
+#include "host_copy.hpp"
 #include "manifest.hpp"
 #include "resize.hpp"
+#include "rle.hpp"
 #include "sha256.hpp"
 
 namespace {
@@ -109,6 +115,70 @@ int external(char** paths, char** end) {
     return 0;
 }
 
+// Masks are two int64 (height, width), then the pixels; a line for each.
+int rle(const char* masks) {
+    const std::string content = read(masks);
+    for (std::size_t at = 0; at < content.size();) {
+        int64_t size[2];
+        content.copy(reinterpret_cast<char*>(size), sizeof size, at);
+        at += sizeof size;
+        const auto* mask = reinterpret_cast<const uint8_t*>(content.data()) + at;
+        std::cout << samhq_core::rle_counts(mask, {size[0], size[1]}) << '\n';
+        at += static_cast<std::size_t>(size[0] * size[1]);
+    }
+    return 0;
+}
+
+// The floats of a file as float16, then every float16 as a float.
+int halves(const char* floats, const char* output) {
+    const std::string content = read(floats);
+    std::ofstream out(output, std::ios::binary);
+    for (std::size_t at = 0; at < content.size(); at += sizeof(float)) {
+        float value = 0;
+        content.copy(reinterpret_cast<char*>(&value), sizeof value, at);
+        const uint16_t half = samhq_core::to_half(value);
+        out.write(reinterpret_cast<const char*>(&half), sizeof half);
+    }
+    for (unsigned half = 0; half < 1U << 16; ++half) {
+        const float value = samhq_core::from_half(static_cast<uint16_t>(half));
+        out.write(reinterpret_cast<const char*>(&value), sizeof value);
+    }
+    return 0;
+}
+
+// "GRAPH PROVIDER OPTION=VALUE", a line each, of the GPU providers; or the status of refusing them.
+int options(const char* bundle, char** texts, char** end) {
+    samhq_core::SessionConfig config;
+    config.providers = "tensorrt,cuda";
+    config.provider_options.assign(texts, end);
+    config.device_id = 1;
+    const samhq_core::Manifest manifest = samhq_core::load_manifest(bundle);
+    try {
+        for (const samhq_core::GraphEntry* graph : {&manifest.image_encoder, &manifest.mask_decoder}) {
+            for (const samhq_core::ProviderChoice& choice : samhq_core::provider_choices(config)) {
+                for (const auto& [name, value] : samhq_core::options_of(choice, graph->spec, config.device_id)) {
+                    std::cout << graph->spec.name << ' ' << choice.name << ' ' << name << '=' << value << '\n';
+                }
+            }
+        }
+    } catch (const Error& error) {
+        std::cout << samhq_status_name(error.status()) << ' ' << error.what() << '\n';
+    }
+    return 0;
+}
+
+// The way of a tensor from a device to the host, with the host as the device.
+int copy() {
+    const samhq_core::Ort& ort = samhq_core::Ort::load("");
+    const samhq_core::Tensor tensor = ort.new_tensor({2, 3}, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16);
+    auto* values = static_cast<uint16_t*>(ort.data(tensor.get()));
+    for (uint16_t i = 0; i < 6; ++i) values[i] = i;
+    const samhq_core::Tensor copied = samhq_core::copy_to_host(ort, tensor.get(), {});
+    const bool apart = ort.data(copied.get()) != values && samhq_core::on_host(ort, copied.get());
+    const bool same = std::equal(values, values + 6, static_cast<uint16_t*>(ort.data(copied.get())));
+    return apart && same && ort.shape(copied.get()) == std::vector<int64_t>{2, 3} ? 0 : 3;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -117,6 +187,10 @@ int main(int argc, char** argv) {
     if (what == "sha256" && argc == 3) return sha256(argv[2]);
     if (what == "external" && argc >= 2) return external(argv + 2, argv + argc);
     if (what == "manifests" && argc >= 3) return manifests(argv[2], argv + 3, argv + argc);
+    if (what == "rle" && argc == 3) return rle(argv[2]);
+    if (what == "halves" && argc == 4) return halves(argv[2], argv[3]);
+    if (what == "options" && argc >= 3) return options(argv[2], argv + 3, argv + argc);
+    if (what == "copy" && argc == 2) return copy();
     if (what == "fuzz" && argc == 4) return fuzz(argv[2], std::stoi(argv[3]));
     return 2;
 }

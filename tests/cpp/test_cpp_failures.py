@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from samhq_runtime.bundle import Bundle
 from samhq_runtime.manifest import MANIFEST_NAME
@@ -74,6 +78,12 @@ def cut(part: float) -> Callable[[Path], None]:
     return tamper
 
 
+def unreadable(bundle: Path) -> None:
+    """A file that is listed, and of its size, but that the system cannot read, whoever asks."""
+    (bundle / "extra").symlink_to("/proc/self/mem")
+    change_and_seal(bundle, lambda m: m["files"].update(extra={"sha256": "0" * 64, "bytes": 0}))
+
+
 def graph_of(content: bytes) -> Callable[[Path], None]:
     def tamper(bundle: Path) -> None:
         (bundle / "mask_decoder.cpu.onnx").write_bytes(content)
@@ -119,6 +129,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "something behind it": (replace_manifest(lambda text: text + " "), _DAMAGED),
     "flipped bit": (flip_bit, _DAMAGED),
     "shortened": (lambda bundle: (bundle / "preview.png").write_bytes(b""), _DAMAGED),
+    "unreadable": (unreadable, "SAMHQ_ERROR_BUNDLE_UNREADABLE"),
     "other sizes": (change_manifest(lambda m: m["sizes"].update(embed_dim=32)), "SAMHQ_ERROR_CONTRACT"),
     "swapped graphs": (swap_graphs, "SAMHQ_ERROR_CONTRACT"),
     "manifest is a folder": (
@@ -166,6 +177,22 @@ def test_misuse_and_broken_bundles_have_their_status(programs: Path, tiny_bundle
     got = {name: line.partition(" ")[0] for name, line in zip(BROKEN, lines, strict=True)}
     assert got == {name: status for name, (_, status) in BROKEN.items()}
     assert all(line.partition(" ")[2] for line in lines if not line.startswith("SAMHQ_OK"))
+    assert "cannot be read (Input/output error)" in lines[list(BROKEN).index("unreadable")]
+
+
+def test_every_library_that_failed_to_load_is_named(programs: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """Each candidate with its own reason, also where the loader only names what the library needs."""
+    if subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True).stdout.count("libonnxruntime.so"):
+        pytest.skip("ONNX Runtime is installed for all programs here")
+    (tmp_path / "libonnxruntime.so").write_text("no library")
+    (tmp_path / "image.ppm").write_bytes(b"P6 1 1 255\n123")
+    program = programs / "samhq" / "examples" / "segment_c"
+    command = [program, tiny_bundle.path, tmp_path / "image.ppm", "0", "0", tmp_path / "mask"]
+    env = {**os.environ, "SAMHQ_ONNXRUNTIME": "", "LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "libonnxruntime.so.1: cannot open shared object file" in done.stderr
+    assert f"libonnxruntime.so: {tmp_path / 'libonnxruntime.so'}: file too short" in done.stderr
 
 
 def test_misuse_of_a_plain_sam(programs: Path, plain_bundle: Bundle) -> None:

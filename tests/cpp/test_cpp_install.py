@@ -37,10 +37,36 @@ def assert_examples_work(folder: Path, bundle: Bundle, work: Path, **env: str) -
         np.testing.assert_array_equal(np.asarray(Image.open(work / "mask.png")) > 0, of_box[0])
         assert "predicted IoU" in said
     run([folder / "segment_c", work, work / "image.ppm", "90", "150", work / "mask.pgm"], code=1, env=env)
+    run([folder / "segment_c", bundle.path, work / "image.ppm", "90", "150", work / "no" / "mask.pgm"], code=1, env=env)
 
 
 def test_examples_under_sanitizers(programs: Path, demo_bundle: Bundle, tmp_path: Path) -> None:
     assert_examples_work(programs / "samhq" / "examples", demo_bundle, tmp_path)
+
+
+_C_PROJECT = """cmake_minimum_required(VERSION 3.18)
+project(only_c LANGUAGES C)
+find_package(samhq REQUIRED)
+add_executable(segment_c {source})
+target_link_libraries(segment_c PRIVATE samhq::samhq)
+"""
+
+
+def test_a_static_library_in_other_projects(programs: Path, demo_bundle: Bundle, tmp_path: Path) -> None:
+    """The sanitised one, installed: in a project of C alone, and by hand with what pkg-config says."""
+    prefix, source = tmp_path / "prefix", LIBRARY / "examples" / "segment.c"
+    run(["cmake", "--install", programs, "--prefix", prefix])
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "CMakeLists.txt").write_text(_C_PROJECT.format(source=source))
+    built = build(tmp_path / "project", tmp_path / "build", CMAKE_PREFIX_PATH=str(prefix))
+    assert_examples_work(built, demo_bundle, tmp_path)
+    if shutil.which("pkg-config") is None:
+        missing("pkg-config is missing")
+    (described,) = prefix.rglob("samhq.pc")
+    flags = run(["pkg-config", "--define-prefix", "--cflags", "--libs", described]).split()
+    sanitizers = ["-fsanitize=address,undefined"]
+    run(["cc", "-std=c99", *sanitizers, source, *flags, "-o", tmp_path / "segment_c"])
+    run([tmp_path / "segment_c"], code=2)
 
 
 def test_examples_against_the_installation(installed: Path, demo_bundle: Bundle, tmp_path: Path) -> None:

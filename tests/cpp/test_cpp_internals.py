@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from samhq_runtime import Bundle
 from samhq_runtime.bundle.external_data import external_files
 from samhq_runtime.manifest.seal import sealed
+from samhq_runtime.session.ort_providers import PROVIDERS, options_of
 from tests.support.bundles import unsealed
 from tests.support.cpp_programs import run
 from tests.support.disguises import IN_MODEL
@@ -81,7 +83,8 @@ def _resized_floats(pixels: NDArray[np.uint8], width: int, height: int) -> NDArr
 
 _REFUSALS = ("BUNDLE_INVALID", "BUNDLE_SCHEMA", "BUNDLE_UNSAFE", "BUNDLE_MISSING", "BUNDLE_DAMAGED", "CONTRACT")
 _READ_OTHERWISE = ("a long text", "sizes are floats", "a dimension is a float")  # 128.0 is a whole number here
-_NOT_READ = list(FIELDS)[list(FIELDS).index("islands are text") :]  # of engines, islands and parity
+_FROM = list(FIELDS).index("islands are text")
+_NOT_READ = {*list(FIELDS)[_FROM:]} - {"an engine is text"}  # of engines but their files, of islands and parity
 
 
 def test_fields_of_the_manifest(programs: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -96,7 +99,64 @@ def test_fields_of_the_manifest(programs: Path, tiny_bundle: Bundle, tmp_path: P
     whole, *statuses = run([programs / "internals", "manifests", bundle, *paths]).split()
     assert whole == "SAMHQ_OK"
     assert {case for case, status in zip(FIELDS, statuses, strict=True) if status == "SAMHQ_OK"} == {
-        *_READ_OTHERWISE,
-        *_NOT_READ,
-    }
+        *_READ_OTHERWISE
+    } | _NOT_READ
     assert set(statuses) - {"SAMHQ_OK"} <= {f"SAMHQ_ERROR_{kind}" for kind in _REFUSALS}
+
+
+def test_run_lengths_are_pycocotools(programs: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    masks = [np.zeros((5, 4), bool), np.ones((5, 4), bool), np.eye(1, dtype=bool), rng.random((1, 40)) < 0.5]
+    masks += [rng.random(tuple(rng.integers(1, 90, 2))) < density for density in (0.01, 0.5, 0.99)]
+    masks += [np.arange(700 * 300).reshape(700, 300) // 40_000 % 2 == 1]  # runs of several characters
+    content = b"".join(struct.pack("<2q", *mask.shape) + mask.tobytes() for mask in masks)
+    (tmp_path / "masks").write_bytes(content)
+    counts = run([programs / "internals", "rle", tmp_path / "masks"]).splitlines()
+    assert counts == [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode() for mask in masks]
+
+
+def test_half_floats_are_numpys(programs: Path, tmp_path: Path) -> None:
+    """Every float16, what lies halfway between two of them and right beside, and what none can hold."""
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = np.sort(halves[np.isfinite(halves)].astype(np.float32))
+    middle = (finite[1:] + finite[:-1]) / 2
+    floats = np.concatenate(
+        [finite, middle, np.nextafter(middle, np.float32(np.inf)), [65519.99, 65520, 1e39, -np.inf]]
+    )
+    with np.errstate(over="ignore"):
+        floats = floats.astype(np.float32)
+        expected = floats.astype(np.float16).tobytes() + halves.astype(np.float32).tobytes()
+    (tmp_path / "floats").write_bytes(floats.tobytes())
+    run([programs / "internals", "halves", tmp_path / "floats", tmp_path / "converted"])
+    got = (tmp_path / "converted").read_bytes()
+    for dtype, part in ((np.float16, slice(floats.size * 2)), (np.float32, slice(floats.size * 2, None))):
+        np.testing.assert_array_equal(np.frombuffer(got[part], dtype), np.frombuffer(expected[part], dtype))
+
+
+def test_provider_options_are_pythons(programs: Path, tiny_bundle: Bundle) -> None:
+    """The profiles of the contract, what we set, the caller's on top; what contradicts a bundle is refused."""
+
+    def of(*texts: str) -> list[str]:
+        return run([programs / "internals", "options", tiny_bundle.path, *texts]).splitlines()
+
+    def expected(provider: str, **wanted: str) -> set[str]:
+        return {
+            f"{name} {provider} {option}={value}"
+            for name, entry in tiny_bundle.manifest.graphs.items()
+            for option, value in options_of(provider, entry.spec, {"device_id": "1", **wanted}).items()
+        }
+
+    assert set(of()) == expected("cuda") | expected("tensorrt")
+    cache, arena = {"trt_engine_cache_enable": "1"}, {"arena_extend_strategy": "kSameAsRequested", "use_tf32": "1"}
+    texts = [f"tensorrt.{name}={value}" for name, value in cache.items()]
+    texts += [f"cuda.{name}={value}" for name, value in arena.items()]
+    assert set(of(*texts)) == expected("cuda", **arena) | expected("tensorrt", **cache)
+    own = {"trt_profile_min_shapes": "x:1"}
+    assert set(of("tensorrt.trt_profile_min_shapes=x:1")) == expected("cuda") | expected("tensorrt", **own)
+    refused = ["cuda.device_id=2", "cpu.x=1", "rtx.x=1", "cuda", "cuda.=1", ".x=1", "cuda.x"]
+    refused += [f"{name}.{option}=1" for name in ("cuda", "tensorrt") for option in PROVIDERS[name].refused]
+    assert {of(text)[-1].partition(" ")[0] for text in refused} == {"SAMHQ_ERROR_CONFIG"}
+
+
+def test_tensors_come_from_a_device(programs: Path) -> None:
+    run([programs / "internals", "copy"])

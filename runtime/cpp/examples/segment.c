@@ -33,8 +33,9 @@ static int write_pgm(const char* path, const samhq_result_view* view) {
     return fclose(file) == 0 && written == i;
 }
 
+/* `error` says what the library failed with, `written` becomes 0 if the mask was not. */
 static samhq_status segment(const char* bundle_path, const picture* input, double x, double y, const char* output,
-                            samhq_error* error) {
+                            int* written, samhq_error* error) {
     samhq_bundle* bundle = NULL;
     samhq_image* image = NULL;
     samhq_result* result = NULL;
@@ -56,7 +57,10 @@ static samhq_status segment(const char* bundle_path, const picture* input, doubl
         status = samhq_predict(image, &prompts, &options, &result, error);
     }
     if (status == SAMHQ_OK) status = samhq_result_get_view(result, &view, error);
-    if (status == SAMHQ_OK && !write_pgm(output, &view)) perror(output);
+    if (status == SAMHQ_OK && !write_pgm(output, &view)) {
+        perror(output);
+        *written = 0;
+    }
     samhq_result_close(result);
     samhq_image_close(image);
     samhq_bundle_close(bundle);
@@ -64,6 +68,7 @@ static samhq_status segment(const char* bundle_path, const picture* input, doubl
 }
 
 int main(int argc, char** argv) {
+    int written = 1;
     picture input = {NULL, 0, 0};
     samhq_error error = {SAMHQ_OK, ""};
     if (argc != 6) {
@@ -75,8 +80,8 @@ int main(int argc, char** argv) {
         free(input.rgb);
         return 1;
     }
-    segment(argv[1], &input, atof(argv[3]), atof(argv[4]), argv[5], &error);
+    segment(argv[1], &input, atof(argv[3]), atof(argv[4]), argv[5], &written, &error);
     free(input.rgb);
     if (error.status != SAMHQ_OK) fprintf(stderr, "%s: %s\n", samhq_status_name(error.status), error.message);
-    return error.status == SAMHQ_OK ? 0 : 1;
+    return error.status == SAMHQ_OK && written ? 0 : 1;
 }

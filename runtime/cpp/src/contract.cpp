@@ -4,17 +4,9 @@ namespace samhq_core {
 namespace {
 
 std::vector<std::string> image_features(const ModelSizes& sizes, const std::string& dtype) {
-    const int64_t grid = sizes.embedding_size, low_res = sizes.low_res_size();
-    std::vector<std::string> features = {
-        TensorText("image_embeddings", dtype).dim("images").dim(sizes.embed_dim).dim(grid).dim(grid).text()};
-    const auto add = [&](const char* name, int64_t channels, int64_t side) {
+    std::vector<std::string> features;
+    for (const auto& [name, channels, side] : feature_specs(sizes)) {
         features.push_back(TensorText(name, dtype).dim("images").dim(channels).dim(side).dim(side).text());
-    };
-    if (sizes.family->high_res_feats) {
-        add("high_res_feats_0", sizes.embed_dim / 8, low_res);
-        add("high_res_feats_1", sizes.embed_dim / 4, 2 * grid);
-    } else if (sizes.has_hq()) {
-        add("hq_features", sizes.embed_dim / 8, low_res);
     }
     return features;
 }
@@ -23,6 +15,18 @@ std::vector<std::string> image_features(const ModelSizes& sizes, const std::stri
 
 bool operator==(const GraphSpec& a, const GraphSpec& b) {
     return a.name == b.name && a.inputs == b.inputs && a.optional_inputs == b.optional_inputs && a.outputs == b.outputs;
+}
+
+std::vector<FeatureSpec> feature_specs(const ModelSizes& sizes) {
+    const int64_t grid = sizes.embedding_size, low_res = sizes.low_res_size();
+    std::vector<FeatureSpec> features = {{"image_embeddings", sizes.embed_dim, grid}};
+    if (sizes.family->high_res_feats) {
+        features.push_back({"high_res_feats_0", sizes.embed_dim / 8, low_res});
+        features.push_back({"high_res_feats_1", sizes.embed_dim / 4, 2 * grid});
+    } else if (sizes.has_hq()) {
+        features.push_back({"hq_features", sizes.embed_dim / 8, low_res});
+    }
+    return features;
 }
 
 GraphSpec image_encoder_spec(const ModelSizes& sizes, const std::string& embeddings_dtype) {

@@ -23,8 +23,8 @@ struct Family {
     float logits_bound;  // what the low-resolution logits that callers get are clamped to; 0: they are not
 };
 
-constexpr Family kSam = {"sam", false, false, false, false, false, 0, 0, 0};
-constexpr Family kSam2 = {"sam2", true, true, true, true, true, 0.98F, 0.05F, 32};
+inline constexpr Family kSam = {"sam", false, false, false, false, false, 0, 0, 0};
+inline constexpr Family kSam2 = {"sam2", true, true, true, true, true, 0.98F, 0.05F, 32};
 
 struct ModelSizes {
     int64_t image_size = 0;
@@ -61,6 +61,14 @@ struct GraphSpec {
 };
 
 bool operator==(const GraphSpec& a, const GraphSpec& b);
+
+// One of the tensors that the encoder leaves for the decoder: (images, channels, side, side).
+struct FeatureSpec {
+    const char* name;
+    int64_t channels, side;
+};
+
+std::vector<FeatureSpec> feature_specs(const ModelSizes& sizes);  // in the order of the encoder's outputs
 
 constexpr const char* kImageEncoder = "image_encoder";
 constexpr const char* kMaskDecoder = "mask_decoder";

@@ -2,13 +2,10 @@
 
 #include <algorithm>
 
-#include "error.hpp"
 #include "resize.hpp"
 
 namespace samhq_core {
 namespace {
-
-constexpr int64_t kMaxImageSide = 1 << 24;
 
 // (height, width, 3) of size `fitted` -> (1, 3, S, S), zero-padded.
 template <class Value>
@@ -16,8 +13,8 @@ std::vector<float> normalised(const std::vector<Value>& resized, Size fitted, co
     const int64_t side = manifest.sizes.image_size;
     std::vector<float> input_image(static_cast<size_t>(3 * side * side));
     for (int64_t channel = 0; channel < 3; ++channel) {
-        const float mean = manifest.pixel_mean[static_cast<size_t>(channel)];
-        const float std = manifest.pixel_std[static_cast<size_t>(channel)];
+        const auto mean = static_cast<float>(manifest.pixel_mean[static_cast<size_t>(channel)]);
+        const auto std = static_cast<float>(manifest.pixel_std[static_cast<size_t>(channel)]);
         for (int64_t y = 0; y < fitted.height; ++y) {
             const Value* from = resized.data() + y * fitted.width * 3 + channel;
             float* to = input_image.data() + (channel * side + y) * side;
@@ -37,18 +34,6 @@ Size fit_size(Size original, const ModelSizes& sizes) {
         return std::max<int64_t>(static_cast<int64_t>(static_cast<double>(side) * scale + 0.5), 1);
     };
     return {fit(original.height), fit(original.width)};
-}
-
-void require_image(const ImageView& image) {
-    const auto [height, width] = image.size;
-    if (height < 1 || width < 1 || height > kMaxImageSide || width > kMaxImageSide) {
-        throw Error(SAMHQ_ERROR_IMAGE,
-                    concat("image: got ", height, " x ", width, " pixels, expected 1 to ", kMaxImageSide, " a side"));
-    }
-    if (image.row_stride < 3 * width) {
-        throw Error(SAMHQ_ERROR_IMAGE, concat("image: rows of ", width, " RGB pixels take ", 3 * width,
-                                              " bytes, got a stride of ", image.row_stride));
-    }
 }
 
 std::vector<float> preprocess(const ImageView& image, const Manifest& manifest) {

@@ -14,7 +14,7 @@ struct Size {
     int64_t width = 0;
 };
 
-// 8-bit RGB pixels that belong to the caller; rows lie `row_stride` bytes apart.
+// 8-bit RGB pixels that belong to somebody else; rows lie `row_stride` bytes apart.
 struct ImageView {
     const uint8_t* rgb = nullptr;
     Size size;
@@ -24,9 +24,6 @@ struct ImageView {
 // The image in the model frame: the whole square, or `original` scaled so that its longest side is that of the square;
 // halves round up.
 Size fit_size(Size original, const ModelSizes& sizes);
-
-// Throw SAMHQ_ERROR_IMAGE unless there are pixels, of sizes that can be computed with.
-void require_image(const ImageView& image);
 
 // `input_image` (1, 3, S, S): resized, normalised, then zero-padded.
 std::vector<float> preprocess(const ImageView& image, const Manifest& manifest);

@@ -37,7 +37,7 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 class Parser {
   public:
-    explicit Parser(std::string_view text) : text_(text) {}
+    Parser(std::string_view text, Letters letters) : text_(text), letters_(letters) {}
 
     Value document() {
         Value value = any(0);
@@ -155,7 +155,7 @@ class Parser {
             }
         }
         ++at_;
-        if (!is_printable(out)) broken("unprintable characters in a string");
+        if (letters_ == Letters::printable && !is_printable(out)) broken("unprintable characters in a string");
         return out;
     }
 
@@ -228,6 +228,7 @@ class Parser {
     }
 
     std::string_view text_;
+    Letters letters_;
     size_t at_ = 0;
 };
 
@@ -260,6 +261,6 @@ const Value& Value::at(std::string_view key) const {
     return *found;
 }
 
-Value parse(std::string_view text) { return Parser(text).document(); }
+Value parse(std::string_view text, Letters letters) { return Parser(text, letters).document(); }
 
 }  // namespace samhq_core::json

@@ -42,6 +42,9 @@ class Value {
     Content content_ = nullptr;
 };
 
-Value parse(std::string_view text);
+// What strings may hold: what a terminal can show, or anything that is UTF-8.
+enum class Letters { printable, any };
+
+Value parse(std::string_view text, Letters letters = Letters::printable);
 
 }  // namespace samhq_core::json

@@ -1,10 +1,12 @@
 #include "manifest.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
-#include <fstream>
-#include <iterator>
+#include <cstdio>
+#include <cstring>
 #include <limits>
+#include <memory>
 
 #include "error.hpp"
 #include "external_data.hpp"
@@ -32,10 +34,10 @@ int64_t side(const json::Value& sizes, const char* name) {
     return value;
 }
 
-float finite(const json::Value& value, const char* name) {
+double finite(const json::Value& value, const char* name) {
     const double number = value.number(name);
     if (std::fabs(number) > std::numeric_limits<float>::max()) invalid(concat(name, " is not finite in float32"));
-    return static_cast<float>(number);
+    return number;
 }
 
 // Manifests name any family but SAM's.
@@ -67,7 +69,7 @@ ModelSizes model_sizes(const json::Value& content, const std::string& token_fusi
     return sizes;
 }
 
-std::array<float, 3> triple(const json::Value& content, const char* name) {
+std::array<double, 3> triple(const json::Value& content, const char* name) {
     const json::Array& values = content.array(name);
     if (values.size() != 3) invalid(concat(name, " has ", values.size(), " values, expected 3"));
     return {finite(values[0], name), finite(values[1], name), finite(values[2], name)};
@@ -97,11 +99,13 @@ GraphEntry graph(const json::Value& graphs, const char* name) {
     return entry;
 }
 
-// The graphs must be those this runtime feeds and reads, and agree on the dtype of what passes between them.
-void require_contract(const Manifest& manifest) {
+// The graphs must be those this runtime feeds and reads, and agree on the dtype of what passes between them, which is
+// noted.
+void require_contract(Manifest& manifest) {
     for (const char* dtype : {"float32", "float16"}) {
         if (manifest.image_encoder.spec == image_encoder_spec(manifest.sizes, dtype) &&
             manifest.mask_decoder.spec == mask_decoder_spec(manifest.sizes, dtype)) {
+            manifest.embeddings_dtype = dtype;
             return;
         }
     }
@@ -135,14 +139,28 @@ FileEntry file_entry(const std::string& name, const json::Value& content) {
     return entry;
 }
 
+[[noreturn]] void unreadable(const fs::path& path, const std::string& why) {
+    throw Error(SAMHQ_ERROR_BUNDLE_UNREADABLE,
+                concat(path.string(), ": cannot be read (", why, "); look at its permissions, and at the disk"));
+}
+
+// With the C library's own files, which say why they cannot be read.
+template <class Take>
+void read_pieces(const fs::path& path, const Take& take) {
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+    if (!file) unreadable(path, std::strerror(errno));
+    std::vector<char> piece(1 << 20);
+    while (const size_t size = std::fread(piece.data(), 1, piece.size(), file.get())) take(piece.data(), size);
+    if (std::ferror(file.get()) != 0) unreadable(path, std::strerror(errno));
+}
+
 std::string read_text(const fs::path& path) {
     std::error_code code;
     const uintmax_t bytes = fs::file_size(path, code);
-    if (code) invalid(concat(path.string(), " cannot be read (", code.message(), ")"));
+    if (code) unreadable(path, code.message());
     if (bytes > kMaxManifestBytes) invalid(concat(bytes, " bytes are too many for a manifest"));
-    std::ifstream file(path, std::ios::binary);
-    std::string text(std::istreambuf_iterator<char>(file), {});
-    if (!file.good() && !file.eof()) invalid(concat(path.string(), " cannot be read"));
+    std::string text;
+    read_pieces(path, [&](const char* piece, size_t size) { text.append(piece, size); });
     return text;
 }
 
@@ -164,13 +182,10 @@ fs::path inside(const fs::path& bundle, const std::string& name) {
 }
 
 std::string sha256_of(const fs::path& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::vector<char> piece(1 << 20);
     Sha256 digest;
-    do {
-        file.read(piece.data(), static_cast<std::streamsize>(piece.size()));
-        digest.update(reinterpret_cast<const uint8_t*>(piece.data()), static_cast<size_t>(file.gcount()));
-    } while (file);
+    read_pieces(path, [&](const char* piece, size_t size) {
+        digest.update(reinterpret_cast<const uint8_t*>(piece), size);
+    });
     return digest.hex_digest();
 }
 
@@ -182,7 +197,8 @@ void verify(const fs::path& bundle, const FileEntry& entry) {
                     concat(bundle.string(), ": ", entry.name, " is missing; copy the bundle again or export it again"));
     }
     const uintmax_t bytes = fs::file_size(path, code);
-    if (code || entry.bytes < 0 || bytes != static_cast<uintmax_t>(entry.bytes) || sha256_of(path) != entry.sha256) {
+    if (code) unreadable(path, code.message());
+    if (entry.bytes < 0 || bytes != static_cast<uintmax_t>(entry.bytes) || sha256_of(path) != entry.sha256) {
         throw Error(SAMHQ_ERROR_BUNDLE_DAMAGED,
                     concat(path.string(), ": damaged or changed (its SHA-256 is not the manifest's); copy it again"));
     }
@@ -228,12 +244,19 @@ Manifest parse_manifest(std::string_view text) {
     manifest.pixel_mean = triple(content.at("pixel_mean"), "pixel_mean");
     manifest.pixel_std = triple(content.at("pixel_std"), "pixel_std");
     manifest.mask_threshold = content.at("mask_threshold").number("mask_threshold");
-    if (std::count(manifest.pixel_std.begin(), manifest.pixel_std.end(), 0.0F) > 0) invalid("pixel_std is 0");
+    for (const double std : manifest.pixel_std) {
+        if (static_cast<float>(std) == 0.0F) invalid("pixel_std is 0");
+    }
     const json::Value& graphs = content.at("graphs");
     manifest.image_encoder = graph(graphs, kImageEncoder);
     manifest.mask_decoder = graph(graphs, kMaskDecoder);
     for (const auto& [name, entry] : content.at("files").object("files")) {
         manifest.files.push_back(file_entry(name, entry));
+    }
+    if (const json::Value* engines = content.find("engines")) {
+        for (const auto& [name, engine] : engines->object("engines")) {
+            manifest.engine_files.insert(engine.at("file").string("file"));
+        }
     }
     require_listed(manifest, manifest.image_encoder);
     require_listed(manifest, manifest.mask_decoder);

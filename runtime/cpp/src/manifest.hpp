@@ -3,6 +3,7 @@
 
 #include <array>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,12 +35,14 @@ struct Manifest {
     std::string precision;
     std::string token_fusion;
     ModelSizes sizes;
-    std::array<float, 3> pixel_mean{};
-    std::array<float, 3> pixel_std{};
+    std::array<double, 3> pixel_mean{};
+    std::array<double, 3> pixel_std{};
     double mask_threshold = 0;
     GraphEntry image_encoder;
     GraphEntry mask_decoder;
+    std::string embeddings_dtype;  // of the tensors between the graphs, "float32" or "float16"
     std::vector<FileEntry> files;
+    std::set<std::string> engine_files;  // those of `files` that may be built again
 };
 
 // Parse and validate; keys that this runtime does not use are ignored.

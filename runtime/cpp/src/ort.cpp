@@ -15,6 +15,12 @@ static_assert(ORT_API_VERSION >= kOrtApiVersion, "ONNX Runtime's headers are too
 
 [[noreturn]] void unavailable(const std::string& message) { throw Error(SAMHQ_ERROR_UNAVAILABLE, message); }
 
+// What the loader says of a library; it begins with the name, but not where another library is what it misses.
+std::string without_name(const std::string& message, const std::string& name) {
+    const std::string beginning = name + ": ";
+    return message.rfind(beginning, 0) == 0 ? message.substr(beginning.size()) : message;
+}
+
 void* open_library(const std::string& path) {
     const char* from_environment = std::getenv("SAMHQ_ONNXRUNTIME");
     std::vector<std::string> candidates = {"libonnxruntime.so.1", "libonnxruntime.so"};
@@ -23,12 +29,12 @@ void* open_library(const std::string& path) {
     } else if (from_environment != nullptr && *from_environment != '\0') {
         candidates = {from_environment};
     }
-    std::string why;
+    std::string tried;
     for (const std::string& name : candidates) {
         if (void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
-        why = dlerror();
+        tried += concat(tried.empty() ? "" : "; ", name, ": ", without_name(dlerror(), name));
     }
-    unavailable(concat("ONNX Runtime cannot be loaded (", why, "); set samhq_bundle_options.onnxruntime or the ",
+    unavailable(concat("ONNX Runtime cannot be loaded (", tried, "); set samhq_bundle_options.onnxruntime or the ",
                        "environment variable SAMHQ_ONNXRUNTIME to the path of libonnxruntime.so"));
 }
 
@@ -85,11 +91,18 @@ Tensor Ort::wrap(const void* data, size_t item_size, const std::vector<int64_t>&
     return own(value);
 }
 
+Tensor Ort::new_tensor(const std::vector<int64_t>& shape, ONNXTensorElementDataType dtype) const {
+    OrtAllocator* allocator = nullptr;
+    check(api->GetAllocatorWithDefaultOptions(&allocator), "making a tensor");
+    OrtValue* value = nullptr;
+    check(api->CreateTensorAsOrtValue(allocator, shape.data(), shape.size(), dtype, &value), "making a tensor");
+    return own(value);
+}
+
 std::vector<int64_t> Ort::shape(const OrtValue* value) const {
     OrtTensorTypeAndShapeInfo* info = nullptr;
     check(api->GetTensorTypeAndShape(value, &info), "reading a tensor");
-    const std::unique_ptr<OrtTensorTypeAndShapeInfo, void (*)(OrtTensorTypeAndShapeInfo*)> owned(
-        info, api->ReleaseTensorTypeAndShapeInfo);
+    const auto owned = own(info);
     size_t rank = 0;
     check(api->GetDimensionsCount(info, &rank), "reading a tensor");
     std::vector<int64_t> dims(rank);
@@ -97,10 +110,19 @@ std::vector<int64_t> Ort::shape(const OrtValue* value) const {
     return dims;
 }
 
-const float* Ort::floats(const OrtValue* value) const {
+ONNXTensorElementDataType Ort::dtype(const OrtValue* value) const {
+    OrtTensorTypeAndShapeInfo* info = nullptr;
+    check(api->GetTensorTypeAndShape(value, &info), "reading a tensor");
+    const auto owned = own(info);
+    ONNXTensorElementDataType type{};
+    check(api->GetTensorElementType(info, &type), "reading a tensor");
+    return type;
+}
+
+void* Ort::data(const OrtValue* value) const {
     void* data = nullptr;
     check(api->GetTensorMutableData(const_cast<OrtValue*>(value), &data), "reading a tensor");
-    return static_cast<const float*>(data);
+    return data;
 }
 
 }  // namespace samhq_core

@@ -16,10 +16,13 @@ struct OrtRelease {
     const OrtApi* api = nullptr;
     void operator()(OrtCUDAProviderOptionsV2* p) const { api->ReleaseCUDAProviderOptions(p); }
     void operator()(OrtTensorRTProviderOptionsV2* p) const { api->ReleaseTensorRTProviderOptions(p); }
+    void operator()(OrtIoBinding* p) const { api->ReleaseIoBinding(p); }
     void operator()(OrtMemoryInfo* p) const { api->ReleaseMemoryInfo(p); }
+    void operator()(OrtRunOptions* p) const { api->ReleaseRunOptions(p); }
     void operator()(OrtSession* p) const { api->ReleaseSession(p); }
     void operator()(OrtSessionOptions* p) const { api->ReleaseSessionOptions(p); }
     void operator()(OrtStatus* p) const { api->ReleaseStatus(p); }
+    void operator()(OrtTensorTypeAndShapeInfo* p) const { api->ReleaseTensorTypeAndShapeInfo(p); }
     void operator()(OrtTypeInfo* p) const { api->ReleaseTypeInfo(p); }
     void operator()(OrtValue* p) const { api->ReleaseValue(p); }
 };
@@ -48,8 +51,13 @@ struct Ort {
     Tensor tensor(const float* data, const std::vector<int64_t>& shape) const;
     Tensor tensor(const int64_t* data, const std::vector<int64_t>& shape) const;
 
+    // A tensor with memory of its own, to be filled through `data`.
+    Tensor new_tensor(const std::vector<int64_t>& shape, ONNXTensorElementDataType dtype) const;
+
     std::vector<int64_t> shape(const OrtValue* value) const;
-    const float* floats(const OrtValue* value) const;
+    ONNXTensorElementDataType dtype(const OrtValue* value) const;
+    void* data(const OrtValue* value) const;  // on the host
+    const float* floats(const OrtValue* value) const { return static_cast<const float*>(data(value)); }
 
   private:
     Tensor wrap(const void* data, size_t item_size, const std::vector<int64_t>& shape,

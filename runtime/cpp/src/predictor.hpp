@@ -6,8 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "cancellation.hpp"
 #include "geometry.hpp"
 #include "manifest.hpp"
+#include "pixels.hpp"
 #include "prompts.hpp"
 #include "session.hpp"
 
@@ -36,16 +38,23 @@ class Model {
           int64_t prompts_per_call);
 
     const Manifest& manifest() const { return manifest_; }
-    EncodedImage encode(const ImageView& image) const;
-    Result predict(const EncodedImage& image, const samhq_prompts& prompts, const samhq_predict_options& options) const;
+    EncodedImage encode(const Pixels& pixels, const Cancellation* cancellation) const;
+    Result predict(const EncodedImage& image, const samhq_prompts& prompts, const samhq_predict_options& options,
+                   const Cancellation* cancellation) const;
+
+    // An encoded image as a file, and back; see embedding.hpp.
+    void save(const EncodedImage& image, const std::filesystem::path& path, bool float16) const;
+    EncodedImage load(const std::filesystem::path& path) const;
 
   private:
     // low_res_logits (count, K, L, L) and iou_predictions (count, 4) of some of the objects.
     std::vector<Tensor> decode(const EncodedImage& image, const Prompts& prompts, int64_t first, int64_t count,
-                               const std::vector<float>& weights, const float* hq_token) const;
+                               const std::vector<float>& weights, const float* hq_token,
+                               const Cancellation* cancellation) const;
     void require_options(const samhq_predict_options& options) const;
 
     Manifest manifest_;
+    SessionConfig config_;
     int64_t prompts_per_call_;
     const Ort& ort_;
     Session encoder_;

@@ -1,13 +1,24 @@
 // The C ABI over samhq_core: versioned structs in, handles out, exceptions turned into statuses.
 #include <samhq/samhq.h>
 
+#include <algorithm>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <new>
 
+#include "hq_token.hpp"
 #include "predictor.hpp"
+#include "rle.hpp"
+#include "structs.hpp"
 
+using samhq_core::bad_argument;
 using samhq_core::concat;
 using samhq_core::Error;
+using samhq_core::read_optional;
+using samhq_core::read_struct;
+using samhq_core::require;
+using samhq_core::write_struct;
 
 struct samhq_bundle {
     std::shared_ptr<const samhq_core::Model> model;
@@ -20,6 +31,12 @@ struct samhq_image {
 
 struct samhq_result {
     samhq_core::Result result;
+    mutable std::mutex encoding;
+    mutable std::map<int64_t, std::string> rles;  // by mask, of those that were asked for
+};
+
+struct samhq_cancellation {
+    samhq_core::Cancellation request;
 };
 
 namespace {
@@ -54,48 +71,32 @@ samhq_status guarded(samhq_error* error, const Body& body) noexcept {
     }
 }
 
-[[noreturn]] void bad_argument(const std::string& message) { throw Error(SAMHQ_ERROR_ARGUMENT, message); }
-
-void require(const void* pointer, const char* name) {
-    if (pointer == nullptr) bad_argument(concat(name, " is NULL"));
-}
-
-constexpr size_t kMaxStruct = 4096;
 constexpr int32_t kMaxThreads = 1024;  // ONNX Runtime ends the process when it cannot start its threads
 constexpr int32_t kPromptsPerCall =
     8;  // as the Python runtime: results are equal to the bit in groups of the same size
 
-void require_struct_size(size_t size, size_t least, const char* name) {
-    if (size < least || size > kMaxStruct) bad_argument(concat(name, ": struct_size is ", size, "; set it to sizeof"));
+const samhq_core::Cancellation* request_of(const samhq_cancellation* cancellation) {
+    return cancellation == nullptr ? nullptr : &cancellation->request;
 }
 
-// The caller's struct as this version knows it: 0 for what an older caller does not have; what only a newer one has
-// must be 0. Fields of version 1 are always there.
-template <class Struct>
-Struct read_struct(const Struct* given, const char* name) {
-    require(given, name);
-    require_struct_size(given->struct_size, sizeof(Struct), name);
-    const auto* bytes = reinterpret_cast<const unsigned char*>(given);
-    for (size_t i = sizeof(Struct); i < given->struct_size; ++i) {
-        if (bytes[i] != 0) bad_argument(concat(name, ": sets a field that only a newer samhq knows"));
+samhq_core::SessionConfig session_config(const samhq_bundle_options& given) {
+    samhq_core::SessionConfig config;
+    if (given.providers != nullptr) config.providers = given.providers;
+    config.threads = given.threads;
+    config.device_id = given.device_id;
+    if (config.threads < 0 || config.device_id < 0 || given.prompts_per_call < 0) {
+        throw Error(SAMHQ_ERROR_CONFIG, "threads, device_id and prompts_per_call: expected 0 or more");
     }
-    return *given;
-}
-
-template <class Struct>
-Struct read_optional(const Struct* given, const char* name) {
-    if (given != nullptr) return read_struct(given, name);
-    Struct defaults{};
-    defaults.struct_size = sizeof(Struct);
-    return defaults;
-}
-
-// Fill the caller's struct; fields of newer versions stay as they are.
-template <class Struct>
-void write_struct(Struct* out, Struct filled, const char* name) {
-    require_struct_size(out->struct_size, sizeof(Struct), name);
-    filled.struct_size = out->struct_size;
-    *out = filled;
+    if (config.threads > kMaxThreads) {
+        throw Error(SAMHQ_ERROR_CONFIG, concat("threads: got ", config.threads, ", expected at most ", kMaxThreads));
+    }
+    if (given.provider_option_count > 0) require(given.provider_options, "provider_options");
+    for (size_t i = 0; i < given.provider_option_count; ++i) {
+        require(given.provider_options[i], "a provider option");
+        config.provider_options.emplace_back(given.provider_options[i]);
+    }
+    samhq_core::provider_choices(config);  // before a bundle is hashed for nothing
+    return config;
 }
 
 }  // namespace
@@ -123,6 +124,10 @@ const char* samhq_status_name(samhq_status status) {
         SAMHQ_NAME(SAMHQ_ERROR_BACKEND);
         SAMHQ_NAME(SAMHQ_ERROR_MEMORY);
         SAMHQ_NAME(SAMHQ_ERROR_INTERNAL);
+        SAMHQ_NAME(SAMHQ_ERROR_CANCELLED);
+        SAMHQ_NAME(SAMHQ_ERROR_BUNDLE_UNREADABLE);
+        SAMHQ_NAME(SAMHQ_ERROR_EMBEDDING);
+        SAMHQ_NAME(SAMHQ_ERROR_HQ_TOKEN);
 #undef SAMHQ_NAME
     }
     return "unknown status";
@@ -135,17 +140,7 @@ samhq_status samhq_bundle_open(const char* path, const samhq_bundle_options* opt
         *out = nullptr;
         require(path, "path");
         const samhq_bundle_options given = read_optional(options, "samhq_bundle_options");
-        samhq_core::SessionConfig config;
-        if (given.providers != nullptr) config.providers = given.providers;
-        config.threads = given.threads;
-        config.device_id = given.device_id;
-        if (config.threads < 0 || config.device_id < 0 || given.prompts_per_call < 0) {
-            throw Error(SAMHQ_ERROR_CONFIG, "threads, device_id and prompts_per_call: expected 0 or more");
-        }
-        if (config.threads > kMaxThreads) {
-            throw Error(SAMHQ_ERROR_CONFIG,
-                        concat("threads: got ", config.threads, ", expected at most ", kMaxThreads));
-        }
+        const samhq_core::SessionConfig config = session_config(given);
         const int64_t prompts_per_call = given.prompts_per_call == 0 ? kPromptsPerCall : given.prompts_per_call;
         const char* onnxruntime = given.onnxruntime == nullptr ? "" : given.onnxruntime;
         auto model = std::make_shared<const samhq_core::Model>(path, onnxruntime, config, prompts_per_call);
@@ -173,16 +168,56 @@ samhq_status samhq_bundle_get_info(const samhq_bundle* bundle, samhq_bundle_info
 
 void samhq_bundle_close(samhq_bundle* bundle) { delete bundle; }
 
+samhq_status samhq_bundle_read_hq_token(const samhq_bundle* bundle, const char* path, float* token, int64_t size,
+                                        samhq_error* error) {
+    return guarded(error, [&] {
+        require(bundle, "bundle");
+        require(path, "path");
+        require(token, "token");
+        const samhq_core::Manifest& manifest = bundle->model->manifest();
+        if (size != manifest.sizes.embed_dim) {
+            bad_argument(concat("size: got ", size, ", expected embed_dim, ", manifest.sizes.embed_dim));
+        }
+        const std::vector<float> values = samhq_core::read_hq_token(path, manifest);
+        std::copy(values.begin(), values.end(), token);
+    });
+}
+
 samhq_status samhq_image_encode(const samhq_bundle* bundle, const uint8_t* rgb, int64_t height, int64_t width,
                                 int64_t row_stride, samhq_image** out, samhq_error* error) {
+    return samhq_image_encode_pixels(bundle, rgb, height, width, row_stride, nullptr, out, error);
+}
+
+samhq_status samhq_image_encode_pixels(const samhq_bundle* bundle, const uint8_t* pixels, int64_t height,
+                                       int64_t width, int64_t row_stride, const samhq_encode_options* options,
+                                       samhq_image** out, samhq_error* error) {
     return guarded(error, [&] {
         require(out, "out");
         *out = nullptr;
         require(bundle, "bundle");
-        require(rgb, "rgb");
-        samhq_core::ImageView view{rgb, {height, width}, row_stride};
-        if (row_stride == 0 && width > 0 && width < INT64_MAX / 3) view.row_stride = 3 * width;
-        samhq_core::EncodedImage encoded = bundle->model->encode(view);
+        require(pixels, "pixels");
+        const samhq_encode_options given = read_optional(options, "samhq_encode_options");
+        const samhq_core::Pixels view{pixels, {height, width}, row_stride, given.pixel_format};
+        samhq_core::EncodedImage encoded = bundle->model->encode(view, request_of(given.cancellation));
+        *out = new samhq_image{bundle->model, std::move(encoded)};
+    });
+}
+
+samhq_status samhq_image_save(const samhq_image* image, const char* path, int32_t float16, samhq_error* error) {
+    return guarded(error, [&] {
+        require(image, "image");
+        require(path, "path");
+        image->model->save(image->encoded, path, float16 != 0);
+    });
+}
+
+samhq_status samhq_image_load(const samhq_bundle* bundle, const char* path, samhq_image** out, samhq_error* error) {
+    return guarded(error, [&] {
+        require(out, "out");
+        *out = nullptr;
+        require(bundle, "bundle");
+        require(path, "path");
+        samhq_core::EncodedImage encoded = bundle->model->load(path);
         *out = new samhq_image{bundle->model, std::move(encoded)};
     });
 }
@@ -197,7 +232,8 @@ samhq_status samhq_predict(const samhq_image* image, const samhq_prompts* prompt
         require(image, "image");
         const samhq_prompts given = read_struct(prompts, "samhq_prompts");
         const samhq_predict_options chosen = read_optional(options, "samhq_predict_options");
-        *out = new samhq_result{image->model->predict(image->encoded, given, chosen)};
+        samhq_core::Result result = image->model->predict(image->encoded, given, chosen, request_of(chosen.cancellation));
+        *out = new samhq_result{std::move(result), {}, {}};
     });
 }
 
@@ -220,4 +256,39 @@ samhq_status samhq_result_get_view(const samhq_result* result, samhq_result_view
     });
 }
 
+samhq_status samhq_result_get_rle(const samhq_result* result, int64_t object, int64_t mask, const char** counts,
+                                  samhq_error* error) {
+    return guarded(error, [&] {
+        require(counts, "counts");
+        *counts = nullptr;
+        require(result, "result");
+        const samhq_core::Result& held = result->result;
+        if (!held.masks) bad_argument("result: has logits instead of masks");
+        if (object < 0 || object >= held.objects || mask < 0 || mask >= held.masks_per_object) {
+            bad_argument(concat("result: has no mask ", mask, " of object ", object));
+        }
+        const int64_t index = object * held.masks_per_object + mask;
+        const std::lock_guard<std::mutex> lock(result->encoding);
+        std::string& text = result->rles[index];
+        if (text.empty()) {
+            text = samhq_core::rle_counts(held.masks.get() + index * held.size.height * held.size.width, held.size);
+        }
+        *counts = text.c_str();
+    });
+}
+
 void samhq_result_close(samhq_result* result) { delete result; }
+
+samhq_status samhq_cancellation_create(samhq_cancellation** out, samhq_error* error) {
+    return guarded(error, [&] {
+        require(out, "out");
+        *out = nullptr;
+        *out = new samhq_cancellation{};
+    });
+}
+
+void samhq_cancellation_request(samhq_cancellation* cancellation) {
+    if (cancellation != nullptr) cancellation->request.request();
+}
+
+void samhq_cancellation_close(samhq_cancellation* cancellation) { delete cancellation; }

@@ -1,93 +1,9 @@
 #include "session.hpp"
 
 #include <algorithm>
-#include <sstream>
 
 namespace samhq_core {
 namespace {
-
-struct Provider {
-    const char* name;
-    const char* ort_name;
-};
-constexpr Provider kProviders[] = {
-    {"cpu", "CPUExecutionProvider"}, {"cuda", "CUDAExecutionProvider"}, {"tensorrt", "TensorrtExecutionProvider"}};
-
-std::vector<std::string> split_providers(const std::string& list) {
-    std::vector<std::string> names;
-    std::stringstream text(list);
-    for (std::string name; std::getline(text, name, ',');) {
-        const bool known = std::any_of(std::begin(kProviders), std::end(kProviders),
-                                       [&](const Provider& provider) { return name == provider.name; });
-        if (!known)
-            throw Error(SAMHQ_ERROR_CONFIG, concat("unknown provider '", name, "'; choose from cpu, cuda, tensorrt"));
-        if (std::count(names.begin(), names.end(), name) > 0 || std::count(names.begin(), names.end(), "cpu") > 0) {
-            throw Error(SAMHQ_ERROR_CONFIG, concat("providers '", list, "': each at most once, and cpu last"));
-        }
-        names.push_back(name);
-    }
-    if (names.empty()) throw Error(SAMHQ_ERROR_CONFIG, "no provider; choose from cpu, cuda, tensorrt");
-    return names;
-}
-
-std::vector<std::string> available_providers(const Ort& ort) {
-    char** names = nullptr;
-    int count = 0;
-    ort.check(ort.api->GetAvailableProviders(&names, &count), "listing providers");
-    const std::vector<std::string> found(names, names + count);
-    ort.check(ort.api->ReleaseAvailableProviders(names, count), "listing providers");
-    return found;
-}
-
-void require_available(const Ort& ort, const std::string& name) {
-    const std::vector<std::string> available = available_providers(ort);
-    const auto* provider = std::find_if(std::begin(kProviders), std::end(kProviders),
-                                        [&](const Provider& candidate) { return name == candidate.name; });
-    if (std::count(available.begin(), available.end(), provider->ort_name) > 0) return;
-    std::string has;
-    for (const std::string& one : available) has += (has.empty() ? "" : ", ") + one;
-    throw Error(SAMHQ_ERROR_UNAVAILABLE, concat("provider ", name, " is not in this ONNX Runtime ", ort.version,
-                                                " (it has ", has, "); for NVIDIA GPUs take one of its GPU builds"));
-}
-
-void append_cuda(const Ort& ort, OrtSessionOptions* options, const std::string& device) {
-    OrtCUDAProviderOptionsV2* cuda = nullptr;
-    ort.check(ort.api->CreateCUDAProviderOptions(&cuda), "provider cuda", SAMHQ_ERROR_UNAVAILABLE);
-    const auto owned = ort.own(cuda);
-    const char* keys[] = {"device_id", "use_tf32"};  // float32 graphs compute in float32
-    const char* values[] = {device.c_str(), "0"};
-    ort.check(ort.api->UpdateCUDAProviderOptions(cuda, keys, values, 2), "provider cuda", SAMHQ_ERROR_CONFIG);
-    ort.check(ort.api->SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda), "provider cuda",
-              SAMHQ_ERROR_UNAVAILABLE);
-}
-
-void append_tensorrt(const Ort& ort, OrtSessionOptions* options, const std::string& device) {
-    OrtTensorRTProviderOptionsV2* tensorrt = nullptr;
-    ort.check(ort.api->CreateTensorRTProviderOptions(&tensorrt), "provider tensorrt", SAMHQ_ERROR_UNAVAILABLE);
-    const auto owned = ort.own(tensorrt);
-    const char* keys[] = {"device_id"};
-    const char* values[] = {device.c_str()};
-    ort.check(ort.api->UpdateTensorRTProviderOptions(tensorrt, keys, values, 1), "provider tensorrt",
-              SAMHQ_ERROR_CONFIG);
-    ort.check(ort.api->SessionOptionsAppendExecutionProvider_TensorRT_V2(options, tensorrt), "provider tensorrt",
-              SAMHQ_ERROR_UNAVAILABLE);
-}
-
-OrtOwned<OrtSessionOptions> session_options(const Ort& ort, const SessionConfig& config) {
-    OrtSessionOptions* options = nullptr;
-    ort.check(ort.api->CreateSessionOptions(&options), "making session options");
-    auto owned = ort.own(options);
-    ort.check(ort.api->SetIntraOpNumThreads(options, config.threads), "setting threads", SAMHQ_ERROR_CONFIG);
-    ort.check(ort.api->SetSessionLogSeverityLevel(options, ORT_LOGGING_LEVEL_ERROR), "setting the log level");
-    ort.check(ort.api->DisableMemPattern(options), "setting memory patterns");  // as the Python runtime, and leaner
-    const std::string device = std::to_string(config.device_id);
-    for (const std::string& name : split_providers(config.providers)) {
-        require_available(ort, name);
-        if (name == "cuda") append_cuda(ort, options, device);
-        if (name == "tensorrt") append_tensorrt(ort, options, device);
-    }
-    return owned;
-}
 
 const char* dtype_name(ONNXTensorElementDataType dtype) {
     switch (dtype) {
@@ -155,14 +71,32 @@ std::string joined(const std::vector<std::string>& items) {
 
 }  // namespace
 
+OrtOwned<OrtSessionOptions> session_options(const Ort& ort, const GraphSpec& spec, const SessionConfig& config) {
+    OrtSessionOptions* options = nullptr;
+    ort.check(ort.api->CreateSessionOptions(&options), "making session options");
+    auto owned = ort.own(options);
+    ort.check(ort.api->SetIntraOpNumThreads(options, config.threads), "setting threads", SAMHQ_ERROR_CONFIG);
+    ort.check(ort.api->SetSessionLogSeverityLevel(options, ORT_LOGGING_LEVEL_ERROR), "setting the log level");
+    ort.check(ort.api->DisableMemPattern(options), "setting memory patterns");  // as the Python runtime, and leaner
+    for (const ProviderChoice& choice : provider_choices(config)) {
+        append_provider(ort, options, choice.name, options_of(choice, spec, config.device_id));
+    }
+    return owned;
+}
+
 Session::Session(const Ort& ort, const std::filesystem::path& file, const GraphSpec& spec, const SessionConfig& config)
     : ort_(ort), name_(spec.name) {
     for (const std::string& output : spec.outputs) outputs_.push_back(output.substr(0, output.find(' ')));
-    const auto options = session_options(ort, config);
+    const auto options = session_options(ort, spec, config);
     OrtSession* session = nullptr;
     ort.check(ort.api->CreateSession(ort.env, file.c_str(), options.get(), &session), file.filename().string());
     session_ = ort.own(session);
     require_contract(file.filename().string(), spec);
+    OrtMemoryInfo* memory = nullptr;
+    const char* device = memory_of(provider_choices(config).front().name);
+    ort.check(ort.api->CreateMemoryInfo(device, OrtDeviceAllocator, config.device_id, OrtMemTypeDefault, &memory),
+              "naming the device's memory");
+    memory_ = ort.own(memory);
 }
 
 void Session::require_contract(const std::string& file, const GraphSpec& spec) const {
@@ -189,7 +123,7 @@ void Session::require_contract(const std::string& file, const GraphSpec& spec) c
     }
 }
 
-std::vector<Tensor> Session::run(const std::vector<Feed>& feeds) const {
+std::vector<Tensor> Session::run(const std::vector<Feed>& feeds, const Cancellation* cancellation) const {
     std::vector<const char*> input_names, output_names;
     std::vector<const OrtValue*> inputs;
     for (const Feed& feed : feeds) {
@@ -198,12 +132,40 @@ std::vector<Tensor> Session::run(const std::vector<Feed>& feeds) const {
     }
     for (const std::string& name : outputs_) output_names.push_back(name.c_str());
     std::vector<OrtValue*> outputs(outputs_.size());
-    ort_.check(ort_.api->Run(session_.get(), nullptr, input_names.data(), inputs.data(), inputs.size(),
-                             output_names.data(), output_names.size(), outputs.data()),
-               concat("running ", name_));
+    const CancellableRun run(ort_, cancellation);
+    OrtStatus* status = ort_.api->Run(session_.get(), run.options(), input_names.data(), inputs.data(), inputs.size(),
+                                      output_names.data(), output_names.size(), outputs.data());
+    std::vector<Tensor> owned = owned_values(outputs.data(), outputs.size());
+    run.check(status, concat("running ", name_));
+    return owned;
+}
+
+std::vector<Tensor> Session::keep(const std::vector<Feed>& feeds, const Cancellation* cancellation) const {
+    const std::string doing = concat("running ", name_);
+    OrtIoBinding* bound = nullptr;
+    ort_.check(ort_.api->CreateIoBinding(session_.get(), &bound), doing);
+    const auto binding = ort_.own(bound);
+    for (const Feed& feed : feeds) ort_.check(ort_.api->BindInput(bound, feed.name, feed.value), doing);
+    for (const std::string& name : outputs_) {
+        ort_.check(ort_.api->BindOutputToDevice(bound, name.c_str(), memory_.get()), doing);
+    }
+    const CancellableRun run(ort_, cancellation);
+    run.check(ort_.api->RunWithBinding(session_.get(), run.options(), bound), doing);
+    ort_.check(ort_.api->SynchronizeBoundOutputs(bound), doing);
+    OrtAllocator* allocator = nullptr;
+    ort_.check(ort_.api->GetAllocatorWithDefaultOptions(&allocator), doing);
+    OrtValue** values = nullptr;
+    size_t count = 0;
+    ort_.check(ort_.api->GetBoundOutputValues(bound, allocator, &values, &count), doing);
+    std::vector<Tensor> owned = owned_values(values, count);
+    ort_.check(ort_.api->AllocatorFree(allocator, values), doing);
+    return owned;
+}
+
+std::vector<Tensor> Session::owned_values(OrtValue* const* values, size_t count) const {
     std::vector<Tensor> owned;
-    owned.reserve(outputs.size());
-    for (OrtValue* output : outputs) owned.push_back(ort_.own(output));
+    owned.reserve(count);
+    for (size_t i = 0; i < count; ++i) owned.push_back(ort_.own(values[i]));
     return owned;
 }
 

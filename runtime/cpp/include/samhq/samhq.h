@@ -45,7 +45,11 @@ typedef enum samhq_status {
     SAMHQ_ERROR_UNAVAILABLE = 11,   /* ONNX Runtime or an execution provider cannot be had here */
     SAMHQ_ERROR_BACKEND = 12,       /* ONNX Runtime refused a graph or failed while running it */
     SAMHQ_ERROR_MEMORY = 13,        /* out of memory */
-    SAMHQ_ERROR_INTERNAL = 14       /* a bug of this library */
+    SAMHQ_ERROR_INTERNAL = 14,      /* a bug of this library */
+    SAMHQ_ERROR_CANCELLED = 15,     /* stopped, as a samhq_cancellation asked for */
+    SAMHQ_ERROR_BUNDLE_UNREADABLE = 16, /* a file of the bundle is there, but cannot be read */
+    SAMHQ_ERROR_EMBEDDING = 17, /* an embedding that is missing, damaged, of another bundle, or cannot be written */
+    SAMHQ_ERROR_HQ_TOKEN = 18   /* a file without an HQ token for this model */
 } samhq_status;
 
 /* The outcome of one call, owned by the caller; `message` is UTF-8, says what to do, and is cut if too long. */
@@ -57,6 +61,7 @@ typedef struct samhq_error {
 typedef struct samhq_bundle samhq_bundle; /* a verified bundle, opened for running */
 typedef struct samhq_image samhq_image;   /* an encoded image, for any number of predictions */
 typedef struct samhq_result samhq_result; /* what one prediction returned */
+typedef struct samhq_cancellation samhq_cancellation; /* a request to stop, for any number of calls */
 
 typedef struct samhq_bundle_options {
     size_t struct_size;
@@ -65,8 +70,10 @@ typedef struct samhq_bundle_options {
     int32_t device_id;        /* which GPU, for cuda and tensorrt */
     int32_t prompts_per_call; /* more objects than these are decoded in groups, which bounds memory; 0: 8 */
     const char* onnxruntime;  /* path of ONNX Runtime's library; NULL: environment SAMHQ_ONNXRUNTIME, or the loader's */
+    const char* const* provider_options; /* each "PROVIDER.OPTION=VALUE", as "cuda.gpu_mem_limit=2147483648" */
+    size_t provider_option_count;
 } samhq_bundle_options;
-#define SAMHQ_BUNDLE_OPTIONS_INIT {sizeof(samhq_bundle_options), NULL, 0, 0, 0, NULL}
+#define SAMHQ_BUNDLE_OPTIONS_INIT {sizeof(samhq_bundle_options), NULL, 0, 0, 0, NULL, NULL, 0}
 
 /* Facts about a bundle; strings belong to the bundle. */
 typedef struct samhq_bundle_info {
@@ -81,6 +88,21 @@ typedef struct samhq_bundle_info {
     int32_t has_hq_token; /* 0 for a plain SAM */
 } samhq_bundle_info;
 #define SAMHQ_BUNDLE_INFO_INIT {sizeof(samhq_bundle_info), NULL, NULL, NULL, 0, 0, 0, 0, 0}
+
+/* The order of the bytes of a pixel. The fourth one is not looked at. */
+typedef enum samhq_pixel_format {
+    SAMHQ_PIXELS_RGB = 0,
+    SAMHQ_PIXELS_BGR = 1,
+    SAMHQ_PIXELS_RGBA = 2,
+    SAMHQ_PIXELS_BGRA = 3
+} samhq_pixel_format;
+
+typedef struct samhq_encode_options {
+    size_t struct_size;
+    int32_t pixel_format;                   /* a samhq_pixel_format */
+    const samhq_cancellation* cancellation; /* stops the call; NULL: nothing does */
+} samhq_encode_options;
+#define SAMHQ_ENCODE_OPTIONS_INIT {sizeof(samhq_encode_options), 0, NULL}
 
 /* Prompts for B objects of one image. A kind of prompt is left out (count 0), given once for all objects (count 1), or
  * once per object (count B). Coordinates are x, y in pixels of the image. Arrays are only read during the call. */
@@ -105,8 +127,10 @@ typedef struct samhq_predict_options {
     int32_t return_logits;    /* float logits of the image's size instead of masks */
     const float* hq_token;    /* replaces the bundle's HQ token in this call; NULL: the bundle's */
     int64_t hq_token_size;    /* floats in it: embed_dim of the bundle */
+    const double* mask_threshold;           /* logits above it are inside a mask; NULL: the bundle's */
+    const samhq_cancellation* cancellation; /* stops the call; NULL: nothing does */
 } samhq_predict_options;
-#define SAMHQ_PREDICT_OPTIONS_INIT {sizeof(samhq_predict_options), 0, 0, 0, NULL, 0}
+#define SAMHQ_PREDICT_OPTIONS_INIT {sizeof(samhq_predict_options), 0, 0, 0, NULL, 0, NULL, NULL}
 
 /* What a result holds; the arrays belong to it. M is 1, or 3 for multimask_output of a plain SAM or a
  * SAM 2, of which low_res_logits are clamped to between -32 and 32. */
@@ -133,6 +157,10 @@ SAMHQ_API const char* samhq_status_name(samhq_status status); /* e.g. "SAMHQ_ERR
 SAMHQ_API samhq_status samhq_bundle_open(const char* path, const samhq_bundle_options* options, samhq_bundle** out,
                                          samhq_error* error);
 SAMHQ_API samhq_status samhq_bundle_get_info(const samhq_bundle* bundle, samhq_bundle_info* info, samhq_error* error);
+/* Read an HQ token from a .npy or .safetensors file, for samhq_predict_options; one of another token fusion or family of
+ * models, as far as the file says, is refused. `size` floats are written, embed_dim of the bundle. */
+SAMHQ_API samhq_status samhq_bundle_read_hq_token(const samhq_bundle* bundle, const char* path, float* token,
+                                                  int64_t size, samhq_error* error);
 /* Images of the bundle stay usable. NULL is ignored, as by the other close functions. */
 SAMHQ_API void samhq_bundle_close(samhq_bundle* bundle);
 
@@ -140,13 +168,34 @@ SAMHQ_API void samhq_bundle_close(samhq_bundle* bundle);
  * only read during the call. */
 SAMHQ_API samhq_status samhq_image_encode(const samhq_bundle* bundle, const uint8_t* rgb, int64_t height, int64_t width,
                                           int64_t row_stride, samhq_image** out, samhq_error* error);
+/* The same for pixels of any samhq_pixel_format, with rows of at least 3 or 4 * width bytes. `options` may be NULL. */
+SAMHQ_API samhq_status samhq_image_encode_pixels(const samhq_bundle* bundle, const uint8_t* pixels, int64_t height,
+                                                 int64_t width, int64_t row_stride, const samhq_encode_options* options,
+                                                 samhq_image** out, samhq_error* error);
+/* Write what was encoded to a .safetensors file, whole or not at all, which only the same bundle reads, here or in the
+ * Python runtime; one of that name is replaced. With `float16` in half the size, rounded. */
+SAMHQ_API samhq_status samhq_image_save(const samhq_image* image, const char* path, int32_t float16,
+                                        samhq_error* error);
+/* Read such a file: the encoded image again, without its pixels. */
+SAMHQ_API samhq_status samhq_image_load(const samhq_bundle* bundle, const char* path, samhq_image** out,
+                                        samhq_error* error);
 SAMHQ_API void samhq_image_close(samhq_image* image);
 
 /* Segment an encoded image. `options` may be NULL. */
 SAMHQ_API samhq_status samhq_predict(const samhq_image* image, const samhq_prompts* prompts,
                                      const samhq_predict_options* options, samhq_result** out, samhq_error* error);
 SAMHQ_API samhq_status samhq_result_get_view(const samhq_result* result, samhq_result_view* view, samhq_error* error);
+/* A mask in COCO's compressed run-length encoding, as pycocotools writes it for its "counts"; the "size" is the view's
+ * [height, width]. The text belongs to the result, which must be of masks, not of logits. */
+SAMHQ_API samhq_status samhq_result_get_rle(const samhq_result* result, int64_t object, int64_t mask,
+                                            const char** counts, samhq_error* error);
 SAMHQ_API void samhq_result_close(samhq_result* result);
+
+/* A request to stop, which is given to calls in their options, and outlives them. Once it is made, for good, they return
+ * SAMHQ_ERROR_CANCELLED: those that run, after the operator or the mask that they are at. Any thread may make it. */
+SAMHQ_API samhq_status samhq_cancellation_create(samhq_cancellation** out, samhq_error* error);
+SAMHQ_API void samhq_cancellation_request(samhq_cancellation* cancellation);
+SAMHQ_API void samhq_cancellation_close(samhq_cancellation* cancellation);
 
 #ifdef __cplusplus
 }

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -37,6 +38,7 @@ struct Close {
     void operator()(samhq_bundle* handle) const noexcept { samhq_bundle_close(handle); }
     void operator()(samhq_image* handle) const noexcept { samhq_image_close(handle); }
     void operator()(samhq_result* handle) const noexcept { samhq_result_close(handle); }
+    void operator()(samhq_cancellation* handle) const noexcept { samhq_cancellation_close(handle); }
 };
 
 template <class Handle>
@@ -48,12 +50,31 @@ inline void check(samhq_status status, const samhq_error& error) {
 
 }  // namespace detail
 
-// 8-bit RGB pixels (height, width, 3), only looked at; rows lie `row_stride` bytes apart (0: 3 * width).
+// 8-bit pixels (height, width, 3 or 4), only looked at; rows lie `row_stride` bytes apart (0: one behind the other).
 struct Pixels {
-    const std::uint8_t* rgb = nullptr;
+    const std::uint8_t* rgb = nullptr;  // or in the order of another `format`
     std::int64_t height = 0;
     std::int64_t width = 0;
     std::int64_t row_stride = 0;
+    samhq_pixel_format format = SAMHQ_PIXELS_RGB;
+};
+
+// A request to stop, for calls that are given it; it outlives them. Any thread may make it.
+class Cancellation {
+  public:
+    Cancellation() {
+        samhq_cancellation* cancellation = nullptr;
+        samhq_error error;
+        detail::check(samhq_cancellation_create(&cancellation, &error), error);
+        handle_.reset(cancellation);
+    }
+    void request() noexcept { samhq_cancellation_request(handle_.get()); }
+    static const samhq_cancellation* handle_of(const Cancellation* one) noexcept {
+        return one == nullptr ? nullptr : one->handle_.get();
+    }
+
+  private:
+    detail::Owned<samhq_cancellation> handle_;
 };
 
 struct Options {
@@ -62,6 +83,7 @@ struct Options {
     std::int32_t device_id = 0;
     std::int32_t prompts_per_call = 0;  // more objects than these are decoded in groups; 0: 8
     std::string onnxruntime;  // path of the ONNX Runtime library; empty: as samhq_bundle_options says for NULL
+    std::vector<std::string> provider_options;  // each "PROVIDER.OPTION=VALUE"
 };
 
 // Prompts for one object (`point`, `box`), or for several at once: fill the arrays and counts as samhq_prompts says.
@@ -120,6 +142,8 @@ struct PredictOptions {
     bool hq_token_only = false;
     bool return_logits = false;
     std::vector<float> hq_token;  // replaces the bundle's in this call; empty: the bundle's
+    std::optional<double> mask_threshold;        // logits above it are inside a mask; none: the bundle's
+    const Cancellation* cancellation = nullptr;  // stops the call
 };
 
 // Masks of B objects, M of them each: 1, or 3 for multimask_output of a plain SAM or a SAM 2. Arrays belong to the
@@ -150,6 +174,13 @@ class Result {
     float iou_prediction(std::int64_t object, std::int64_t index = 0) const {
         return view_.iou_predictions[position(object, index)];
     }
+    // COCO's compressed run-length encoding, the "counts" of pycocotools; masks were asked for, not logits.
+    std::string rle(std::int64_t object, std::int64_t index = 0) const {
+        const char* counts = nullptr;
+        samhq_error error;
+        detail::check(samhq_result_get_rle(handle_.get(), object, index, &counts, &error), error);
+        return counts;
+    }
     // (L, L), to go on from in the mask_input of another prediction.
     const float* low_res_logits(std::int64_t object, std::int64_t index = 0) const {
         return view_.low_res_logits + position(object, index) * view_.low_res_size * view_.low_res_size;
@@ -179,10 +210,18 @@ class Image {
         given.return_logits = options.return_logits ? 1 : 0;
         if (!options.hq_token.empty()) given.hq_token = options.hq_token.data();
         given.hq_token_size = static_cast<std::int64_t>(options.hq_token.size());
+        if (options.mask_threshold) given.mask_threshold = &*options.mask_threshold;
+        given.cancellation = Cancellation::handle_of(options.cancellation);
         samhq_result* result = nullptr;
         samhq_error error;
         detail::check(samhq_predict(handle_.get(), &view, &given, &result, &error), error);
         return Result(result);
+    }
+
+    // What was encoded, as a .safetensors file that `Bundle::load` reads, and the Python runtime.
+    void save(const std::string& path, bool float16 = false) const {
+        samhq_error error;
+        detail::check(samhq_image_save(handle_.get(), path.c_str(), float16 ? 1 : 0, &error), error);
     }
 
     const samhq_image* handle() const noexcept { return handle_.get(); }
@@ -202,6 +241,10 @@ class Bundle {
         given.threads = options.threads;
         given.device_id = options.device_id;
         given.prompts_per_call = options.prompts_per_call;
+        std::vector<const char*> texts;
+        for (const std::string& option : options.provider_options) texts.push_back(option.c_str());
+        given.provider_options = texts.data();
+        given.provider_option_count = texts.size();
         if (!options.onnxruntime.empty()) given.onnxruntime = options.onnxruntime.c_str();
         samhq_bundle* bundle = nullptr;
         samhq_error error;
@@ -216,13 +259,34 @@ class Bundle {
         return info;
     }
 
-    Image encode(const Pixels& pixels) const {
+    Image encode(const Pixels& pixels, const Cancellation* cancellation = nullptr) const {
+        samhq_encode_options options = SAMHQ_ENCODE_OPTIONS_INIT;
+        options.pixel_format = pixels.format;
+        options.cancellation = Cancellation::handle_of(cancellation);
         samhq_image* image = nullptr;
         samhq_error error;
-        detail::check(samhq_image_encode(handle_.get(), pixels.rgb, pixels.height, pixels.width, pixels.row_stride,
-                                         &image, &error),
+        detail::check(samhq_image_encode_pixels(handle_.get(), pixels.rgb, pixels.height, pixels.width,
+                                                pixels.row_stride, &options, &image, &error),
                       error);
         return Image(image);
+    }
+
+    // An image that was saved by this bundle, here or in the Python runtime.
+    Image load(const std::string& path) const {
+        samhq_image* image = nullptr;
+        samhq_error error;
+        detail::check(samhq_image_load(handle_.get(), path.c_str(), &image, &error), error);
+        return Image(image);
+    }
+
+    // The HQ token of a .npy or .safetensors file, for PredictOptions.
+    std::vector<float> read_hq_token(const std::string& path) const {
+        std::vector<float> token(static_cast<std::size_t>(info().embed_dim));
+        samhq_error error;
+        detail::check(samhq_bundle_read_hq_token(handle_.get(), path.c_str(), token.data(),
+                                                 static_cast<std::int64_t>(token.size()), &error),
+                      error);
+        return token;
     }
 
     const samhq_bundle* handle() const noexcept { return handle_.get(); }
