@@ -52,7 +52,9 @@ MAY_IMPORT = {
     "runtime.embeddings": "frames session bundle",
     "runtime.decoding": "frames masks session embeddings",
     "runtime.batches": "frames session bundle embeddings",
-    "runtime.predictor": "sam_predictor frames masks session bundle engine hq_token embeddings decoding batches",
+    "runtime.on_device": "manifest frames masks session bundle embeddings",
+    "runtime.predictor": "sam_predictor frames masks session bundle engine hq_token embeddings decoding batches "
+    "on_device",
     "runtime.everything": "frames masks formats embeddings predictor",
     "runtime": "bundle embeddings predictor everything",
     "runtime.evaluation": "runtime frames masks formats session bundle predictor",
@@ -71,6 +73,7 @@ MAY_IMPORT = {
     "exporter.architecture": "",
     "exporter.steps": "",
     "exporter.onnx_files": "",
+    "exporter.pixel_graphs": "runtime.on_device",
     "exporter.model": "architecture",
     "exporter.scenes": "runtime.frames runtime.masks",
     "exporter.passes": "architecture",

@@ -33,7 +33,12 @@ def test_two_packages_and_their_metadata(names: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["samhq_runtime/py.typed", "samhq_exporter/py.typed", "samhq_exporter/demo/sam_hq_demo.safetensors"],
+    [
+        "samhq_runtime/py.typed",
+        "samhq_runtime/on_device/fit_rounded.onnx",
+        "samhq_exporter/py.typed",
+        "samhq_exporter/demo/sam_hq_demo.safetensors",
+    ],
 )
 def test_files_that_are_not_modules(names: list[str], name: str) -> None:
     assert name in names

@@ -12,7 +12,8 @@ from .bundle import Bundle
 from .contract import Array, Float32, ModelSizes
 from .embeddings import EncodedImage
 from .errors import PromptError
-from .frames.geometry import fit_image, normalise, require_image
+from .frames.arrays import require_image
+from .frames.geometry import fit_image, normalise
 from .session import Session
 from .whole_numbers import require_whole
 

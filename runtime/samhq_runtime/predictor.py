@@ -17,21 +17,22 @@ from .contract import Array, Float32
 from .decoding import Decoding
 from .embeddings import EncodedImage, load_embedding, save_embedding
 from .errors import ImageError, PromptError
-from .frames.geometry import fit_image, normalise, require_image
+from .frames.arrays import IMAGE_FORMATS, DeviceImage, ImageLike, take_image
+from .frames.geometry import fit_image, normalise
 from .frames.prompts import Prompts, encode_prompts
 from .hq_token import read_hq_token, require_hq_token
 from .masks.choice import MaskChoice, require_hq
 from .masks.upscale import upscale, upscale_masks
+from .on_device.api import OnDeviceApi
 from .sam_predictor import SamPredictorApi
 from .session import ProviderOptions
 from .session.providers import Providers, names_by_graph, run_engines, text_of
 from .whole_numbers import require_whole
 
 PROMPTS_PER_CALL = 8
-IMAGE_FORMATS = ("RGB", "BGR")
 
 
-class Predictor(SamPredictorApi, BatchApi, Closing):
+class Predictor(SamPredictorApi, BatchApi, OnDeviceApi, Closing):
     """The API of `SamPredictor` over an exported bundle; no torch.
 
     The current image belongs to the thread that set it; calls that name their image, `predict(..., image=encode(...))`,
@@ -88,17 +89,32 @@ class Predictor(SamPredictorApi, BatchApi, Closing):
         """Pickled as the bundle's path and the options, without an image; opened again where it is read."""
         return _open_again, (type(self), self.bundle, self._options)
 
-    def set_image(self, image: NDArray[np.uint8], image_format: str = "RGB") -> None:
-        """Encode `image`, (H,W,3) uint8 in the order of colours `image_format`, RGB or BGR, for what follows."""
+    def set_image(self, image: ImageLike, image_format: str = "RGB") -> None:
+        """Encode `image`, as `encode` does, for what follows."""
         self._current = None
-        if image_format not in IMAGE_FORMATS:
-            raise ImageError(f"image_format: got {image_format!r}, expected RGB or BGR")
-        self.set_encoded(self.encode(require_image(image)[..., ::-1] if image_format == "BGR" else image))
+        self.set_encoded(self.encode(image, image_format))
 
-    def encode(self, image: NDArray[np.uint8]) -> EncodedImage:
-        """Encode `image`, (H,W,3) uint8 RGB, without making it the current one; for `predict(..., image=)`."""
-        image = require_image(image)
-        return self.encode_fitted(fit_image(image, self._sizes.frame), (image.shape[0], image.shape[1]))
+    def encode(self, image: ImageLike, image_format: str = "RGB") -> EncodedImage:
+        """Encode an image without making it the current one; for `predict(..., image=)`.
+
+        Args:
+            image: (H,W,3) uint8, of numpy or of any library whose arrays have `__dlpack__` or
+                `__cuda_array_interface__`; on the host, or on the GPU that the encoder runs on, where it is resized
+                then. It is not needed any more when the call returns.
+            image_format: the order of its colours, RGB or BGR.
+
+        Raises:
+            ImageError: of another dtype or shape; in memory that the encoder cannot read, or not contiguous there.
+        """
+        if image_format not in IMAGE_FORMATS:
+            raise ImageError(f"image_format: got {image_format!r}, expected {' or '.join(IMAGE_FORMATS)}")
+        pixels = take_image(image)
+        if isinstance(pixels, DeviceImage):
+            return self._encode_on_device(pixels, image_format)
+        fitted = fit_image(
+            pixels[..., IMAGE_FORMATS[image_format]] if image_format != "RGB" else pixels, self._sizes.frame
+        )
+        return self.encode_fitted(fitted, (pixels.shape[0], pixels.shape[1]))
 
     def encode_fitted(self, fitted: NDArray[Any], original_hw: tuple[int, int]) -> EncodedImage:
         """Encode an image of size `original_hw` that `fit_image` has resized, in another process say."""
@@ -220,6 +236,7 @@ class Predictor(SamPredictorApi, BatchApi, Closing):
 
     def close(self) -> None:
         """Release both sessions."""
+        self._close_graphs()
         self._encoder.close()
         self._decoder.close()
 
@@ -262,15 +279,15 @@ class Predictor(SamPredictorApi, BatchApi, Closing):
         images = [image for image, _ in requests]
         encoded = [(i, encode_prompts(**p, original_hw=i.original_hw, sizes=self._sizes)) for i, p in requests]
         decoded = self._decoding(encoded, MaskChoice(sizes=self._sizes, **choice))
-        bound = self._sizes.rules.logits_bound
         return [
-            (
-                self._upscale(logits, image.original_hw, return_logits=return_logits),
-                iou,
-                logits if bound is None else logits.clip(-bound, bound),
-            )
+            (self._upscale(logits, image.original_hw, return_logits=return_logits), iou, self._clamped(logits))
             for image, (logits, iou) in zip(images, decoded, strict=True)
         ]
+
+    def _clamped(self, low_res_logits: Float32) -> Float32:
+        """As callers get them."""
+        bound = self._sizes.rules.logits_bound
+        return low_res_logits if bound is None else low_res_logits.clip(-bound, bound)
 
     def _upscale(self, low_res_logits: Float32, original_hw: tuple[int, int], *, return_logits: bool) -> Array:
         frame = self._sizes.frame

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .contract import Array, Float32, ModelFrame, ModelSizes
 from .errors import ImageError, PromptError
-from .frames.geometry import fit_image, fit_size, require_image, to_model_frame
+from .frames.arrays import require_image
+from .frames.geometry import fit_image, fit_size, to_model_frame
 from .frames.numbers import finite_numbers
 
 

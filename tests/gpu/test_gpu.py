@@ -247,6 +247,28 @@ def test_onnxruntime(
         row(f"onnxruntime {provider}, {precision}", iou, *measure(predictor, image))
 
 
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_on_device(bundles: Callable[[str], Bundle], provider: str, image: np.ndarray, row: Callable) -> None:
+    """A frame in the GPU's memory is resized there as Pillow does it, and its masks stay there."""
+    try:
+        predictor = Predictor(bundles("fp32"), providers=(provider,))
+    except BackendUnavailable as e:
+        pytest.skip(str(e))
+    with predictor:
+        frame = predictor._encoder.put(image)  # type: ignore[attr-defined]
+        expected, encoded = predictor.encode(image), predictor.encode(frame)
+        for name, features in encoded.features.items():
+            np.testing.assert_allclose(features, expected.features[name], atol=1e-4)
+        boxed = {"box": BOXES, "image": encoded}
+        masks, _, _ = predictor.predict_on_device(**boxed)
+        assert masks.__cuda_array_interface__["typestr"] == "|b1"  # type: ignore[union-attr]
+        logits = predictor.predict_batch(**boxed, return_logits=True)[0]
+        iou = iou_of(np.asarray(masks, np.float32), logits)
+        assert iou > 0.9999
+        times = (lambda: predictor.encode(frame)), (lambda: predictor.predict_on_device(**boxed))
+        row(f"{provider}, frames and masks on the device", iou, *map(milliseconds, times))
+
+
 def test_doctor_sees_the_gpu() -> None:
     report = examine()
     assert report.facts.gpus

@@ -170,12 +170,20 @@ def _streams(gpu: Gpu, function: Callable[..., Any]) -> None:
     def cudaStreamDestroy(stream: int) -> None:  # noqa: N802
         del gpu.streams[stream]
 
-    @function
-    def cudaStreamSynchronize(stream: int) -> None:  # noqa: N802
+    def finish(stream: int) -> None:
         assert stream not in gpu.capturing, "a stream that is being captured cannot be waited for"
         queue, gpu.streams[stream] = gpu.streams[stream], []
         for operation in queue:
             operation()
+
+    @function
+    def cudaStreamSynchronize(stream: int) -> None:  # noqa: N802
+        finish(stream)
+
+    @function
+    def cudaDeviceSynchronize() -> None:  # noqa: N802
+        for stream in list(gpu.streams):
+            finish(stream)
 
     @function
     def cudaStreamBeginCapture(stream: int, mode: CaptureMode) -> None:  # noqa: N802

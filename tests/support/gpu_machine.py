@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import shutil
@@ -22,6 +23,7 @@ from samhq_runtime.nvidia import flavour
 from samhq_runtime.nvidia import gpu as driver
 
 from .cuda_fakes import Gpu, fake_cudart
+from .device_arrays import OnDevice
 from .tensorrt_fakes import SHAPES, Recorder, fake_tensorrt
 from .tensorrt_runtime_fakes import RuntimeRecord, add_runtime
 
@@ -43,6 +45,12 @@ class Machine:
     def build(self, **options: object) -> Bundle:
         build_engines(self.bundle, **options)  # type: ignore[arg-type]
         return load_bundle(self.bundle)
+
+    def frame(self, image: np.ndarray) -> OnDevice:
+        """The image as another library holds it in the GPU's memory."""
+        block = (ctypes.c_char * image.nbytes).from_buffer(bytearray(image.tobytes()))
+        self.gpu.device[ctypes.addressof(block)] = block
+        return OnDevice(np.frombuffer(block, np.uint8).reshape(image.shape))
 
 
 NEWEST = list(SHAPES)[-1]

@@ -78,6 +78,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     for name, text in _FILES.items():
         serve.add_argument(flag_of(name), type=Path, metavar="FILE", help=text)
     serve.add_argument("--public-metrics", action="store_true", help="answer /metrics without a token")
+    serve.add_argument(
+        "--traces", action="store_true", help="send spans of requests to OpenTelemetry, as its variables OTEL_* say"
+    )
     for name, text in _REPEATED.items():
         metavar = name.split("_")[1].upper()
         serve.add_argument(flag_of(name), action="append", default=[], metavar=metavar, help=text)

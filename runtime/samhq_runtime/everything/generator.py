@@ -14,7 +14,7 @@ from ..callbacks import Show
 from ..contract import Float32, Float64, Int64
 from ..embeddings import EncodedImage
 from ..errors import ConfigError
-from ..frames.geometry import require_image
+from ..frames.arrays import require_image
 from ..frames.prompts import encode_prompts
 from ..masks.choice import MaskChoice
 from ..masks.regions import without_small_regions

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import Float32, ModelFrame
-from ..errors import ImageError
 from ..installing import unavailable
 
 if TYPE_CHECKING:
@@ -38,20 +37,6 @@ def to_model_frame(coords_xy: NDArray[np.floating], original_hw: tuple[int, int]
     height, width = fit_longest_side(original_hw, frame.side)
     scale = np.array([width / original_hw[1], height / original_hw[0]])
     return (np.asarray(coords_xy, dtype=np.float64) * scale).astype(np.float32)
-
-
-def require_image(image: object) -> NDArray[np.uint8]:
-    """`image` if it is a (H,W,3) uint8 array with pixels in it, else ImageError."""
-    if not isinstance(image, np.ndarray):
-        raise ImageError(f"image: got {type(image).__name__}, expected a numpy array (H, W, 3) uint8 RGB")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(
-            f"image: got {image.dtype} {image.shape}, expected uint8 (H, W, 3) RGB; "
-            "convert grey or RGBA pictures first, e.g. PIL.Image.convert('RGB')"
-        )
-    if 0 in image.shape:
-        raise ImageError(f"image: got {image.shape}, expected at least one pixel")
-    return image
 
 
 def preprocess(

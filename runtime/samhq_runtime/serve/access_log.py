@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
+
+from .traces import Trace, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +42,17 @@ class Entry:
     received: int = 0
     sent: int = 0
     start: float = field(default_factory=time.perf_counter)
+    trace: Trace | None = None
 
     def write(self) -> None:
         """Into the log; of probes and scrapes that went well, at level `debug`."""
-        quiet = self.status in (200, "OK") and (is_probe(self.path) or self.path == METRICS)
+        quiet = self.status in (200, "OK") and _is_routine(self.path)
         level = logging.DEBUG if quiet else logging.INFO
         if log.isEnabledFor(level):
             what = f"{self.method} {self.path}".strip()
             log.log(level, "%s %s", what, self.status, extra={"fields": self._fields()})
+        if self.trace is not None:
+            self.trace.end(self.id, self.status)
 
     def _fields(self) -> dict[str, Any]:
         where = {"method": self.method, "path": self.path} if self.method else {"rpc": self.path}
@@ -58,6 +64,7 @@ class Entry:
             "peer": self.peer,
             "received_bytes": self.received,
             "sent_bytes": self.sent,
+            **({"trace_id": self.trace.trace_id} if self.trace else {}),
         }
 
 
@@ -66,14 +73,32 @@ def is_probe(path: str) -> bool:
     return _PROBES.fullmatch(path) is not None
 
 
+def _is_routine(path: str) -> bool:
+    return is_probe(path) or path == METRICS
+
+
 _entry: ContextVar[Entry | None] = ContextVar("samhq_request", default=None)
 
 
-def begin(protocol: str, method: str, path: str, peer: str, given_id: str | None) -> Entry:
-    """The entry of a request, from now on that of this task and what it calls; `given_id` is the client's, if any."""
+_tracers: list[Tracer] = []  # of this process, none or one
+
+
+def trace_with(tracer: Tracer | None) -> None:
+    """Trace the requests that begin from now on; those of probes and scrapes are not."""
+    _tracers[:] = [tracer] if tracer else []
+
+
+def begin(protocol: str, method: str, path: str, peer: str, headers: Mapping[str, str]) -> Entry:
+    """The entry of a request, from now on that of this task and what it calls.
+
+    `headers` are the client's, names in small letters; those for the request's id and its trace are looked at.
+    """
+    given_id = headers.get(REQUEST_ID)
     own = given_id is None or not _ID.fullmatch(given_id)
     request_id = uuid4().hex if own else str(given_id)
     entry = Entry(protocol, method[:_MOST], path[:_MOST], peer, request_id, own)
+    if _tracers and not _is_routine(path):
+        entry.trace = _tracers[0].begin(entry.method, entry.path, headers)
     _entry.set(entry)
     return entry
 
@@ -82,6 +107,12 @@ def current_id() -> str:
     """The id of the request that this task or thread works for; empty outside of requests."""
     entry = _entry.get()
     return entry.id if entry else ""
+
+
+def current_trace() -> Trace | None:
+    """Of the request that this task works for, if it is traced."""
+    entry = _entry.get()
+    return entry.trace if entry else None
 
 
 def count_bytes(*, received: int = 0, sent: int = 0) -> None:

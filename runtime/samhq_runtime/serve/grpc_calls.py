@@ -38,7 +38,7 @@ class GuardedCalls(aio.ServerInterceptor):  # type: ignore[misc]
         answer = getattr(handler, kind)
 
         async def call(request: Any, context: aio.ServicerContext) -> Any:
-            entry = begin("grpc", "", details.method, _address(context.peer()), metadata.get(REQUEST_ID))
+            entry = begin("grpc", "", details.method, _address(context.peer()), metadata)
             tell_id(context)
             try:
                 await self._require_token(details.method, metadata.get("authorization"), context)

@@ -24,7 +24,7 @@ class LoggedRequests:
             return
         client = scope.get("client")
         peer = _address(*client[:2]) if client else ""
-        entry = begin("http", scope["method"], scope["path"], peer, Headers(scope=scope).get(REQUEST_ID))
+        entry = begin("http", scope["method"], scope["path"], peer, Headers(scope=scope))
         try:
             await self._app(scope, _counting(receive, entry), _telling(send, entry))
         except Exception:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import Float32, ModelFrame
-from ..frames.geometry import fit_image, require_image
+from ..frames.arrays import require_image
+from ..frames.geometry import fit_image
 from ..frames.image_files import decode_image
 from .errors import Reason, RequestError
 from .options import MEGA, ServeOptions

@@ -13,6 +13,7 @@ import numpy as np
 from ..bundle import Bundle
 from ..contract import IMAGE_ENCODER, ModelSizes
 from ..predictor import Predictor
+from .access_log import current_trace
 from .decoding import Decoders
 from .embedding_cache import EmbeddingCache
 from .held import Holding
@@ -24,6 +25,7 @@ from .requests import read_infer, require_room
 from .scheduler import BatchLimit, Job, Scheduler
 from .signature import InferRequest, PromptSet, answer, answer_bytes, concatenate
 from .tensors import Tensor
+from .traces import stage
 from .worker import Worker
 
 _FITTED_KEPT = 16
@@ -97,7 +99,7 @@ class Loaded:
     async def _job(self, prompts: PromptSet, source: ImageSource, deadline: float) -> Job:
         encoded = self.scheduler.encoded(source.key)
         image = None if encoded else await self._fit(source, deadline)
-        return Job(source.key, image, encoded, prompts, deadline)
+        return Job(source.key, image, encoded, prompts, deadline, trace=current_trace())
 
     async def _fit(self, source: ImageSource, deadline: float) -> FittedImage:
         """The image, resized for the model: once for all requests that ask for it at a time."""
@@ -105,7 +107,8 @@ class Loaded:
         if task is None:
             task = self._fitting[source.key] = asyncio.create_task(self._fit_now(source, deadline))
             task.add_done_callback(lambda done: self._forget(source.key, done))
-        return await asyncio.shield(task)
+        with stage("decode", [current_trace()]):
+            return await asyncio.shield(task)
 
     async def _fit_now(self, source: ImageSource, deadline: float) -> FittedImage:
         if isinstance(source.content, bytes):

@@ -18,7 +18,7 @@ LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 FLUSH_S = 1.0  # after the grace period: until the refusals of what was still in flight have left
 LEAVE_S = 3.0  # after the grace period: until the process is gone, whatever it computes
-_MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb", "private", "public_metrics")
+_MAY_BE_ZERO = ("http_port", "grpc_port", "threads", "cache_mb", "private", "public_metrics", "traces")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,7 @@ class ServeOptions:
         tls_cert, tls_key: a certificate chain and its key in PEM, for TLS on both ports.
         log_format, log_level: of `LOG_FORMATS` and `LOG_LEVELS`; `info` has a line for every request. Where the
             application runs in another server, such as Ray's, logging is that one's.
+        traces: whether spans of requests go to OpenTelemetry, see `otel`.
     """
 
     host: str = "127.0.0.1"
@@ -103,6 +104,7 @@ class ServeOptions:
     tls_key: Path | None = None
     log_format: str = "text"
     log_level: str = "info"
+    traces: bool = False
 
     def __post_init__(self) -> None:
         for name in (option.name for option in fields(self)):

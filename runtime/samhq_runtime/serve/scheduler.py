@@ -13,6 +13,7 @@ from .embedding_cache import EmbeddingCache
 from .errors import Reason, RequestError, stopping
 from .images import FittedImage
 from .signature import PromptSet, Segmentation
+from .traces import Trace
 
 _MOST_PROMPTS, _MOST_PIXELS = 64, 16_000_000  # of a job that is done in one go
 _PROMPT_S, _PIXEL_S = 0.02, 3e-8  # what a prompt, and a pixel of its mask, take
@@ -33,6 +34,7 @@ class Job:
     deadline: float
     future: Future[Segmentation] = field(default_factory=Future)
     large: bool = False
+    trace: Trace | None = None
 
     @property
     def cost_s(self) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..bundle import Bundle, load_bundle
 from ..contract import ModelSizes
 from ..errors import BundleError
+from .access_log import trace_with
 from .errors import Reason, RequestError, reason_of, stopping
 from .held import Budget, Holding
 from .loaded import Loaded
@@ -20,6 +21,7 @@ from .signature import InferRequest, model_inputs, model_outputs, timeout_of
 from .tensors import Tensor
 from .time_limit import time_limit
 from .tokens import Tokens
+from .traces import Tracer
 
 MODEL_VERSION = "1"
 
@@ -32,6 +34,7 @@ class Service:
         self.options = options
         self._path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
         self.metrics = Metrics()
+        self._tracer = _tracer() if options.traces else None  # before workers start: its packages may be missing
         self.tokens = Tokens(options.token_file)
         self._in_flight = 0
         self.draining = False
@@ -39,6 +42,7 @@ class Service:
         self.held = Budget(options.max_held_mb * MEGA)
         self._loaded = Loaded(bundle if isinstance(bundle, Bundle) else self._read(), options, self.metrics)
         self._watch()
+        trace_with(self._tracer)
 
     def _watch(self) -> None:
         watch = self.metrics.watch
@@ -175,6 +179,9 @@ class Service:
         """Compute what is queued, then end the workers."""
         self.start_draining()
         self._loaded.close()
+        if self._tracer is not None:
+            trace_with(None)
+            self._tracer.close()
 
     def _read(self) -> Bundle:
         """The bundle, of the folder itself where the path is a link: that may lead to another one later."""
@@ -183,3 +190,9 @@ class Service:
 
     async def _load_beside(self, bundle: Bundle) -> Loaded:
         return await asyncio.to_thread(Loaded, bundle, self.options, self.metrics)
+
+
+def _tracer() -> Tracer:
+    from .otel import OpenTelemetry
+
+    return OpenTelemetry()

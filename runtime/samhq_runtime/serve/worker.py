@@ -12,6 +12,7 @@ from ..predictor import Predictor
 from .metrics import Metrics
 from .scheduler import Batch, Job, Scheduler
 from .signature import PromptSet, Segmentation, concatenate, join
+from .traces import stage
 
 
 class Worker(threading.Thread):
@@ -48,9 +49,10 @@ class Worker(threading.Thread):
     def _answer(self, encoded: EncodedImage, jobs: list[Job]) -> None:
         if not jobs:  # all cancelled meanwhile; the image is in the cache for whoever asks again
             return
-        start = time.perf_counter()
-        result = self._predict(encoded, join([job.prompts for job in jobs]))
-        self._metrics.decoded(sum(len(job.prompts) for job in jobs), time.perf_counter() - start)
+        start, count = time.perf_counter(), sum(len(job.prompts) for job in jobs)
+        with stage("predict", [job.trace for job in jobs], prompts=count, requests=len(jobs)):
+            result = self._predict(encoded, join([job.prompts for job in jobs]))
+        self._metrics.decoded(count, time.perf_counter() - start)
         for job, part in zip(jobs, _split(result, [job.prompts for job in jobs]), strict=True):
             job.future.set_result(part)
 
@@ -58,7 +60,8 @@ class Worker(threading.Thread):
         encoded = None
         start = time.perf_counter()
         try:
-            encoded = self._predictor.encode_fitted(batch.image.pixels, batch.image.original_hw)
+            with stage("encode", [job.trace for job in batch.jobs]):
+                encoded = self._predictor.encode_fitted(batch.image.pixels, batch.image.original_hw)
         finally:
             self._scheduler.finish_encoding(batch, encoded)
         self._metrics.encoded(time.perf_counter() - start)

@@ -15,6 +15,16 @@ never engine, which builds what is run here.
 """
 
 from .open import open_session
-from .protocol import DeviceTensor, ProviderOptions, Session, Tensor
+from .protocol import Borrowed, DeviceTensor, Fetching, Neighbourly, Place, ProviderOptions, Session, Tensor
 
-__all__ = ["DeviceTensor", "ProviderOptions", "Session", "Tensor", "open_session"]
+__all__ = [
+    "Borrowed",
+    "DeviceTensor",
+    "Fetching",
+    "Neighbourly",
+    "Place",
+    "ProviderOptions",
+    "Session",
+    "Tensor",
+    "open_session",
+]

@@ -60,6 +60,12 @@ class Device:
         else:
             cudart.cudaFree(address)
 
+    def fetch(self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """A copy on the host of memory that another library owns, once all work on the device is done."""
+        self.activate()
+        check("cudaDeviceSynchronize", cudart.cudaDeviceSynchronize())
+        return _on_host(address, shape, dtype)
+
     def trim(self) -> None:
         """Give free buffers back to the driver."""
         for kept in list(self._free.values()):  # another thread may free a buffer of a new size meanwhile
@@ -171,12 +177,7 @@ class CudaTensor:
     def numpy(self) -> Array:
         """A copy on the host."""
         self.device.activate()
-        array = np.empty(self.shape, self.dtype)
-        if self.nbytes:
-            kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
-            copied = cudart.cudaMemcpy(array.ctypes.data, self.buffer.address, self.nbytes, kind)
-            check(f"cudaMemcpy({self.nbytes})", copied)
-        return array
+        return _on_host(self.buffer.address, self.shape, self.dtype)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -195,6 +196,15 @@ def check(call: str, result: tuple[Any, ...]) -> Any:
     if int(status) != 0:
         raise DeviceError(f"{call}: {_describe(status)}; run `samhq doctor`")
     return values[0] if values else None
+
+
+def _on_host(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """A copy of memory of the calling thread's device."""
+    array = np.empty(shape, dtype)
+    if array.nbytes:
+        kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        check(f"cudaMemcpy({array.nbytes})", cudart.cudaMemcpy(array.ctypes.data, address, array.nbytes, kind))
+    return array
 
 
 def _describe(status: Any) -> str:

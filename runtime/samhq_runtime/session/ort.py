@@ -18,7 +18,7 @@ from ..errors import BackendUnavailable, BundleError, DeviceError, SamHqError, r
 from ..installing import install_command, unavailable
 from .forks import follow_forks, left, never_end
 from .ort_providers import PROVIDERS, device_id_of, options_of, require_known
-from .protocol import ProviderOptions, Tensor, closed
+from .protocol import Borrowed, Place, ProviderOptions, Tensor, closed
 from .providers import require_chosen
 
 try:
@@ -27,6 +27,7 @@ except Exception as e:  # a broken native package raises whatever its loader doe
     raise unavailable("onnxruntime", e, f"{install_command('cpu')} (or [gpu] for NVIDIA GPUs, not both)") from e
 
 _DTYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "int64": "tensor(int64)"}
+_DTYPES |= {"uint8": "tensor(uint8)", "bool": "tensor(bool)"}
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 
 
@@ -58,7 +59,8 @@ class OrtSession(Closing):
         require_chosen(provider_options, providers)
         options = {name: options_of(name, spec, (provider_options or {}).get(name, {})) for name in providers}
         memory = PROVIDERS[providers[0]].memory
-        self._place = (memory, device_id_of(options[providers[0]])) if memory else None
+        self.place: Place | None = (memory, device_id_of(options[providers[0]])) if memory else None
+        self._first, self._device = providers[0], {k: v for k, v in options[providers[0]].items() if k == "device_id"}
         self._path = path
         self._load: Callable[[], Any] = partial(_load, path, options, threads=threads)
         self._session = self._load()
@@ -80,13 +82,25 @@ class OrtSession(Closing):
         return self._checked({output.name: value.numpy() for output, value in named})
 
     def keep(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if self._place is None:
+        if self.place is None:
             return {**self(feeds)}
         session = self._open_here()
         self.spec.check_feeds(feeds)
-        values = self._run_bound(session, feeds, *self._place)
+        values = self._run_bound(session, feeds, *self.place)
         kept = zip(self.spec.outputs, values, strict=True)
-        return {output.name: OrtTensor(value, np.dtype(output.dtype), self._place) for output, value in kept}
+        return {output.name: OrtTensor(value, np.dtype(output.dtype), self.place) for output, value in kept}
+
+    def put(self, array: Array) -> OrtTensor:
+        """See `Neighbourly`."""
+        assert self.place is not None
+        value = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *self.place)
+        return OrtTensor(value, array.dtype, self.place)
+
+    def beside(self, path: Path, spec: GraphSpec) -> OrtSession:
+        """See `Neighbourly`."""
+        provider = PROVIDERS[self._first].beside or self._first
+        options = {provider: self._device} if self._device else None
+        return OrtSession(path, spec, providers=(provider,), provider_options=options)
 
     def close(self) -> None:
         self._session, self._left = None, False
@@ -104,7 +118,7 @@ class OrtSession(Closing):
         if session is not None:
             return session
         with self._opening:
-            if self._left and self._place is not None:
+            if self._left and self.place is not None:
                 raise left(self.spec, "a GPU's context")
             if self._left and not self._path.exists():
                 raise left(self.spec, "a private copy of its file")
@@ -119,8 +133,10 @@ class OrtSession(Closing):
         binding = session.io_binding()
         arrays = []  # the binding borrows their memory
         for name, tensor in feeds.items():
-            if isinstance(tensor, OrtTensor) and tensor.place == self._place:
+            if isinstance(tensor, OrtTensor) and tensor.place == self.place:
                 binding.bind_ortvalue_input(name, tensor.value)
+            elif isinstance(tensor, Borrowed):
+                binding.bind_input(name, *tensor.place, tensor.dtype.type, tensor.shape, tensor.address)
             else:
                 arrays.append(np.ascontiguousarray(np.asarray(tensor)))
                 binding.bind_cpu_input(name, arrays[-1])
@@ -147,7 +163,7 @@ class OrtSession(Closing):
             raise
         except Exception as e:  # classes of its own without a public common base
             reason = reason_of(e)
-            if self._place is not None:
+            if self.place is not None:
                 raise DeviceError(f"{self.spec.name}: ONNX Runtime failed on the device ({reason})") from e
             if any(word in str(e) for word in _NO_MEMORY):
                 raise MemoryError(f"{self.spec.name}: {reason}") from e
@@ -188,6 +204,22 @@ class OrtTensor:
     def numpy(self) -> Array:
         """A copy on the host."""
         return np.array(self.value.numpy())
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3; no stream to wait for, since results are complete."""
+        if self.place[0] != "cuda":
+            raise AttributeError("not in the memory of a CUDA device")
+        data = (self.value.data_ptr(), False)
+        return {"shape": self.shape, "typestr": self.dtype.str, "data": data, "strides": None, "version": 3}
+
+    def __dlpack__(self, *, stream: object = None) -> object:
+        """A capsule on the same memory; booleans are uint8 in it. Results are complete: no stream waits for them."""
+        return self.value.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        kind, number = self.value.__dlpack_device__()
+        return kind, number
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:

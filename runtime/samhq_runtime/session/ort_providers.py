@@ -24,6 +24,7 @@ class Provider:
     Attributes:
         execution_provider: ONNX Runtime's name.
         memory: where its outputs are kept, as ONNX Runtime calls that device; None keeps plain arrays.
+        beside: the provider that runs small graphs on the same device, of sizes that change; itself by default.
         plugin: the package it comes in where onnxruntime itself does not have it.
         profile: prefix of its options for the smallest, usual and largest shapes of dynamic inputs.
         defaults: options set unless the user sets them.
@@ -33,6 +34,7 @@ class Provider:
 
     execution_provider: str
     memory: str | None = "cuda"
+    beside: str = ""
     plugin: str = ""
     profile: str = ""
     defaults: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +57,7 @@ PROVIDERS = {
     ),
     "tensorrt": Provider(
         execution_provider="TensorrtExecutionProvider",
+        beside="cuda",  # an engine for every new size of an image would take seconds
         profile="trt",
         refused={
             **dict.fromkeys(("trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable"), _PRECISION),

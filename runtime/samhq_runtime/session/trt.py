@@ -30,7 +30,7 @@ from ..nvidia.rebuild import rebuild_command
 from .cuda import CudaTensor, Device
 from .forks import follow_forks, left, never_end
 from .lanes import GraphCapture, Lane
-from .protocol import Tensor, closed
+from .protocol import Place, Tensor, closed
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64"}
 
@@ -105,6 +105,14 @@ class TrtSession(Closing):
 
     def keep(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self._run(feeds, keep=True)
+
+    @property
+    def place(self) -> Place:
+        return "cuda", self._options.device_id
+
+    def fetch(self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """See `Fetching`."""
+        return self._engine.device.fetch(address, shape, dtype)
 
     def close(self) -> None:
         """Let go of the engine; it is unloaded with its last session."""

@@ -9,7 +9,8 @@ from PIL import Image
 
 from samhq_runtime.contract import ModelFrame
 from samhq_runtime.errors import ImageError
-from samhq_runtime.frames.geometry import fit_longest_side, preprocess, require_image, to_model_frame
+from samhq_runtime.frames.arrays import require_image
+from samhq_runtime.frames.geometry import fit_longest_side, preprocess, to_model_frame
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from samhq_runtime.serve.access_log import begin
+from samhq_runtime.serve.access_log import REQUEST_ID, begin
 from samhq_runtime.serve.logs import JsonFormatter, TextFormatter
 from tests.support.serving import BOX, IMAGE, INFER, Running, grpc_request, http_body, send
 
@@ -67,7 +67,7 @@ def test_a_line_of_json() -> None:
     [(None, None), ("abc-1", "abc-1"), ("", None), ("a b", None), ("a" * 129, None), ("ä", None), ("a\nb", None)],
 )
 def test_ids_of_clients_are_short_and_printable(given: str | None, kept: str | None) -> None:
-    entry = begin("http", "GET", "/" + "x" * 1000, "", given)
+    entry = begin("http", "GET", "/" + "x" * 1000, "", {} if given is None else {REQUEST_ID: given})
     assert entry.id == kept or re.fullmatch(MADE, entry.id)
     assert (kept is None) == entry.own_id
     assert len(entry.path) == 200
