@@ -69,6 +69,8 @@ def for_a_folder(options: argparse.Namespace) -> bool:
 
 def predict_folder(options: argparse.Namespace) -> None:
     """Do what is not done yet; ends with an error if an image could not be segmented."""
+    from ..fleet.run import write_formats
+
     run = _run(options)
     formats = chosen_formats(options.format)
     images = open_images(options.image)
@@ -87,6 +89,8 @@ def predict_folder(options: argparse.Namespace) -> None:
     report = _segment(jobs, fleet, run, left_out)
     for image, error in report.failed.items():
         print(printable(f"{image}: {error}"), file=sys.stderr)
+    with interrupted(_kept(fleet)):
+        write_formats(jobs, fleet)
     print(f"{report.objects} objects{_written(options, formats)}; {options.output / REPORT}.json tells how it went")
     print(f"{options.output}: {report.segmented} images segmented, {report.done_already} were done already")
     if report.failed:
@@ -97,10 +101,13 @@ def predict_folder(options: argparse.Namespace) -> None:
 def _segment(jobs: Sequence[ImageJob], fleet: FleetOptions, run: _Run, left_out: Mapping[str, Sequence[str]]) -> Report:
     from ..fleet.run import segment_images
 
-    kept = f"the images that were finished are kept in {fleet.output}, the same command goes on"
-    with interrupted(kept), ExitStack() as stack:
+    with interrupted(_kept(fleet)), ExitStack() as stack:
         show = late_bar(stack, "predict")
         return segment_images(jobs, fleet, lambda todo: run(todo, fleet), left_out=left_out, show=show)
+
+
+def _kept(fleet: FleetOptions) -> str:
+    return f"the images that were finished are kept in {fleet.output}, the same command goes on"
 
 
 def _written(options: argparse.Namespace, formats: Sequence[str]) -> str:

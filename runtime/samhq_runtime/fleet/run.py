@@ -45,16 +45,13 @@ def segment_images(
     left_out: Mapping[str, Sequence[str]],
     show: Show = lambda fraction, phase: None,
 ) -> Report:
-    """Do what is not done yet, and write what is of all images.
+    """Do what is not done yet; `write_formats` then writes what is of all images.
 
     Args:
         jobs: all of the run, in order.
         run: does some of them.
         left_out: for the report, which is also written into the folder of results.
         show: called after each image.
-
-    Raises:
-        ConfigError: what is of all images cannot be written.
     """
     start = time.monotonic()
     options.outputs.sweep()
@@ -65,7 +62,6 @@ def segment_images(
             failed[image] = error
         show(number / len(todo), image)
     options.outputs.sweep()  # of workers that died on the way
-    options.outputs.write_run(lambda: _results(jobs, options))
     report = Report(
         segmented=len(todo) - len(failed),
         done_already=len(jobs) - len(todo),
@@ -76,6 +72,11 @@ def segment_images(
     )
     write_report(options.output, asdict(report))
     return report
+
+
+def write_formats(jobs: Sequence[ImageJob], options: FleetOptions) -> None:
+    """Write what is of all images that are done; ConfigError if it cannot be written."""
+    options.outputs.write_run(lambda: _results(jobs, options))
 
 
 def in_this_process(jobs: Sequence[ImageJob], options: FleetOptions) -> Iterator[tuple[str, str]]:

@@ -124,6 +124,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(
     monkeypatch.setattr(Path, "replace", full)
     assert run(tiny_bundle, folder, "--format", "coco,yolo") == 1
     error = capsys.readouterr().err
+    assert "b/1.png: its results cannot be written (No space left on device)" in error
     assert f"{folder / 'out' / 'coco'}: cannot be written (No space left on device); what was found is kept" in error
     assert (folder / "out/a/0.png.json").exists()
     assert not (folder / "out/b/1.png.json").exists()
