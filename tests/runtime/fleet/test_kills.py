@@ -18,7 +18,7 @@ from samhq_runtime import Bundle
 from tests.support.fleet_folders import make_folder, run
 
 KILLS = int(os.environ.get("SAMHQ_KILLS", "2"))
-IMAGES = int(os.environ.get("SAMHQ_KILL_IMAGES", "24"))
+IMAGES = int(os.environ.get("SAMHQ_KILL_IMAGES", "12"))
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 FORMATS = ("--format", "coco,png,yolo,label-studio")
 
