@@ -1,7 +1,8 @@
 """Results that the official code of SAM 2.1 and HQ-SAM 2 computed with seeded weights, and what they were computed of.
 
-`golden_sam2.npz` is of the PyPI package `sam2` 1.1.0, `golden_hq_sam2.npz` of `SysCV/sam-hq` at fb181f8, folder
-`sam-hq2`. Arrays whose name ends in "@" are samples at `_positions`, those that end in "#" packed masks, others whole.
+`golden_sam2.npz` is of the PyPI package `sam2` 1.1.0; `golden_hq_sam2.npz`, and `golden_hq_sam2_large.npz` of the
+released size, of `SysCV/sam-hq` at fb181f8, folder `sam-hq2`. Arrays whose name ends in "@" are samples at
+`_positions`, those that end in "#" packed masks, others whole.
 """
 
 from __future__ import annotations
