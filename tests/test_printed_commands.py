@@ -26,7 +26,8 @@ FOLDERS = ("benchmarks", "deploy", "docs", "exporter", "runtime", "tests")
 SHELLS = ("bash", "sh", "shell", "console")
 PROGRAMS = {"samhq": runtime_parser(), "samhq-export": export_parser()}
 # Programs of others, whose options stand in the text too.
-OTHERS = {"curl", "docker", "grpcurl", "gunicorn", "openssl", "pkg-config", "polygraphy", "pytest", "ruff", "trtexec"}
+OTHERS = {"curl", "docker", "grpcurl", "gunicorn", "openssl", "pkg-config", "polygraphy", "pytest", "ruff"}
+OTHERS |= {"tritonserver", "trtexec"}
 # Options in the text that are of other programs.
 FOREIGN = {"--cache-config", "--run-slow", "--fp16", "--sam-from"}
 

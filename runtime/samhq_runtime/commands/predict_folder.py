@@ -22,7 +22,7 @@ from ..formats import FORMATS, Outputs, chosen_formats
 from ..formats.settings import require_settings
 from ..installing import install_command, unavailable
 from ..tables import printable
-from .options import chosen_providers, max_bytes_of
+from .options import chosen_providers, max_bytes_of, provider_options
 from .progress_bar import late_bar
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _RAY_DEFAULTS = {"worker_cpus": 1.0, "worker_gpus": 0.0}
 _OF_MANY = ("prompts", "format", "image_ids", "min_score", "simplify", "ray", "workers", *_RAY_DEFAULTS)
-_SINGLE_IMAGE = ("box", "point", "negative_point", "compare_sam", "provider_option")
+_SINGLE_IMAGE = ("box", "point", "negative_point", "compare_sam")
 
 
 def add_fleet_options(predict: argparse.ArgumentParser) -> None:
@@ -125,6 +125,7 @@ def _fleet_options(options: argparse.Namespace, images: Path, outputs: Outputs) 
         multimask_output=options.multimask,
         hq_token_only=options.hq_token_only,
         providers=chosen_providers(options),
+        provider_options=provider_options(options),
         hq_token=options.hq_token and options.hq_token.resolve(),
         max_image_mp=options.max_image_mp,
         white_point=options.white_point,

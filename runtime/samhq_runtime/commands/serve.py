@@ -15,7 +15,7 @@ from .options import add_providers, add_verify_key, chosen_providers, provider_o
 
 _log = logging.getLogger(__name__)
 
-_HELP = {
+HELP = {
     "host": "address to listen on; clients are asked for nothing without --token-file: think before you open it",
     "http_port": "0 takes a free one",
     "grpc_port": "0 takes a free one",
@@ -85,9 +85,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar = name.split("_")[1].upper()
         serve.add_argument(flag_of(name), action="append", default=[], metavar=metavar, help=text)
     for field in fields(ServeOptions):
-        if field.name in _HELP:
+        if field.name in HELP:
             kind = type(field.default)
-            text = f"{_HELP[field.name]} (default: {field.default})"
+            text = f"{HELP[field.name]} (default: {field.default})"
             choices = _CHOICES.get(field.name)
             serve.add_argument(flag_of(field.name), type=kind, default=field.default, choices=choices, help=text)
 

@@ -6,8 +6,11 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from ..triton.config import BACKENDS, DEVICES, TritonOptions
+from ..flags import flag_of
+from ..serve.options import ServeOptions
+from ..triton.config import BACKENDS, DEVICES, LIMITS, TritonOptions
 from .options import add_verify_key
+from .serve import HELP
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,6 +37,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--queue-delay-us", type=int, default=default.queue_delay_us, help="an image waits for others this long"
     )
     triton.add_argument("--response-cache", action="store_true", help="let Triton's own cache keep encoded images")
+    for name in LIMITS:
+        value = getattr(default.limits, name)
+        triton.add_argument(flag_of(name), type=int, default=value, help=f"{HELP[name]} (default: {value})")
     triton.add_argument("--overwrite", action="store_true", help="replace models of the same names")
 
 
@@ -41,6 +47,8 @@ def _triton(options: argparse.Namespace) -> None:
     from ..bundle import load_bundle
     from ..triton.repository import write_repository
 
-    chosen = TritonOptions(**{field.name: getattr(options, field.name) for field in fields(TritonOptions)})
+    limits = ServeOptions(**{name: getattr(options, name) for name in LIMITS})
+    names = {field.name for field in fields(TritonOptions)} - {"limits"}
+    chosen = TritonOptions(limits=limits, **{name: getattr(options, name) for name in names})
     for model in write_repository(load_bundle(options.bundle), options.repository, chosen):
         print(model)

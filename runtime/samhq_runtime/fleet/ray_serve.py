@@ -11,6 +11,7 @@ from ray.serve import Application
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..serve.http_server import make_app
+from ..serve.logs import configure_logging
 from ..serve.options import ServeOptions
 from ..serve.service import Service
 
@@ -24,7 +25,7 @@ def deployment(
 
     Args:
         bundle: a folder that every node sees under the same path.
-        options: as for `samhq serve`; addresses and ports are Ray's.
+        options: as for `samhq serve`; addresses, ports, connections and TLS are those of Ray's proxies.
         replicas: how many.
         cpus, gpus: what each takes; fractions are allowed.
     """
@@ -49,7 +50,8 @@ def deployment(
 
 @cache
 def _server(bundle: Path, options: ServeOptions) -> tuple[Service, ASGIApp]:
-    """Those of this process, which is a replica's."""
+    """Those of this process, which is a replica's: its log on stderr is in the files that Ray keeps of its workers."""
+    configure_logging(options.log_format, options.log_level)
     service = Service(str(bundle), options)
     return service, make_app(service)
 

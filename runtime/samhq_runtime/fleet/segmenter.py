@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..formats import Outputs
 from ..frames.image_files import WHITE, allow_megapixels, read_image
 from ..frames.image_names import image_file
 from ..predictor import Predictor
+from ..session import ProviderOptions
 from ..session.providers import Providers
 from .jobs import ImageJob
 from .output import read_record, record_of, result_of, result_path, write_failure
@@ -28,7 +29,7 @@ class FleetOptions:
     Attributes:
         bundle, images, output: folders that every worker sees under the same path.
         multimask_output, hq_token_only: as `Predictor.predict` takes them.
-        providers, threads, hq_token: as `Predictor` takes them.
+        providers, provider_options, threads, hq_token: as `Predictor` takes them.
         white_point: as `read_image` takes it.
         max_image_mp: as `allow_megapixels` takes it; None leaves Pillow's own limit.
         embeddings: folder of encoded images, see `EmbeddingFolder`, with its limit `max_embeddings_bytes`; or None.
@@ -42,6 +43,7 @@ class FleetOptions:
     multimask_output: bool = False
     hq_token_only: bool = False
     providers: Providers = ("cpu",)
+    provider_options: ProviderOptions = field(default_factory=dict)
     threads: int = 0
     hq_token: Path | None = None
     max_image_mp: float | None = None
@@ -58,7 +60,11 @@ class Segmenter:
         if options.max_image_mp is not None:
             allow_megapixels(options.max_image_mp)
         self._predictor = Predictor(
-            options.bundle, providers=options.providers, threads=options.threads, hq_token=options.hq_token
+            options.bundle,
+            providers=options.providers,
+            provider_options=options.provider_options,
+            threads=options.threads,
+            hq_token=options.hq_token,
         )
         self._embeddings = options.embeddings and EmbeddingFolder(
             self._predictor, options.embeddings, max_bytes=options.max_embeddings_bytes

@@ -60,8 +60,7 @@ class ServeOptions:
         token_file: bearer tokens, one a line, of which every request but those for health must have one.
         public_metrics: whether metrics need none.
         tls_cert, tls_key: a certificate chain and its key in PEM, for TLS on both ports.
-        log_format, log_level: of `LOG_FORMATS` and `LOG_LEVELS`; `info` has a line for every request. Where the
-            application runs in another server, such as Ray's, logging is that one's.
+        log_format, log_level: of `LOG_FORMATS` and `LOG_LEVELS`; `info` has a line for every request.
         traces: whether spans of requests go to OpenTelemetry, see `otel`.
     """
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..contract import GraphSpec, ModelSizes, TensorSpec
 from ..errors import ConfigError
+from ..serve.options import ServeOptions
 from ..serve.signature import model_inputs, model_outputs
 from ..serve.tensors import BYTES
 
 BACKENDS = ("onnxruntime", "tensorrt")
+# Of `ServeOptions`, those that the pipeline heeds; connections, queues, times and tokens are Triton's own business.
+LIMITS = ("white_point", "max_prompts", "max_points", "max_image_mp", "max_image_side", "max_aspect", "max_mask_mp")
 DEVICES = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "int64": "TYPE_INT64"}
 _BACKEND_LINES = {"onnxruntime": 'backend: "onnxruntime"', "tensorrt": 'platform: "tensorrt_plan"'}
@@ -30,6 +33,7 @@ class TritonOptions:
         max_images: most images that the encoder takes together.
         queue_delay_us: how long an image may wait for others.
         response_cache: let Triton keep encoded images, if it was started with `--cache-config`.
+        limits: of requests and images, as `samhq serve` has them; those of `LIMITS` are written.
         overwrite: replace models of the same names.
     """
 
@@ -40,6 +44,7 @@ class TritonOptions:
     max_images: int = 4
     queue_delay_us: int = 2000
     response_cache: bool = False
+    limits: ServeOptions = field(default_factory=ServeOptions)
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -88,8 +93,22 @@ def pipeline_config(sizes: ModelSizes, options: TritonOptions) -> str:
         _tensors("input", inputs, "optional: true"),
         _tensors("output", outputs),
         _instances(options.instances, "KIND_CPU"),
-        f'parameters {{ key: "models_prefix" value {{ string_value: "{options.name}" }} }}',
+        _parameter("models_prefix", options.name),
+        *(_parameter(name, str(getattr(options.limits, name))) for name in LIMITS),
     )
+
+
+def limits_of(parameters: Mapping[str, Mapping[str, str]]) -> ServeOptions:
+    """What `pipeline_config` wrote, out of Triton's JSON of it; ConfigError for a limit that is none."""
+    texts = {name: parameters[name]["string_value"] for name in LIMITS if name in parameters}
+    wrong = [f"{name} {text!r}" for name, text in texts.items() if not text.isdecimal()]
+    if wrong:
+        raise ConfigError(f"config.pbtxt: parameter {wrong[0]}: expected a number")
+    return ServeOptions(**{name: int(text) for name, text in texts.items()})  # type: ignore[arg-type]
+
+
+def _parameter(name: str, text: str) -> str:
+    return f'parameters {{ key: "{name}" value {{ string_value: "{text}" }} }}'
 
 
 def _head(name: str, options: TritonOptions, *, max_batch_size: int) -> str:

@@ -17,12 +17,11 @@ from ..manifest import read_manifest
 from ..predictor import Predictor
 from ..serve.errors import Reason, reason_of
 from ..serve.images import fitted
-from ..serve.options import ServeOptions
 from ..serve.requests import read_infer, require_room
 from ..serve.signature import InferRequest, Segmentation, answer, infer_request
 from ..serve.tensors import Tensor
+from .config import limits_of
 
-_OPTIONS = ServeOptions()  # those of `samhq serve`
 _CLIENTS_FAULT = (Reason.INVALID, Reason.TOO_LARGE)
 
 
@@ -32,6 +31,7 @@ class TritonPythonModel:
     def initialize(self, args: Mapping[str, str]) -> None:
         config = json.loads(args["model_config"])
         prefix = config["parameters"]["models_prefix"]["string_value"]
+        self._limits = limits_of(config["parameters"])
         manifest = read_manifest(Path(args["model_repository"]) / args["model_version"])
         self._predictor = Predictor(TritonBundle(Path(prefix), manifest))
 
@@ -52,9 +52,9 @@ class TritonPythonModel:
 
     def _segment(self, request: InferRequest) -> Segmentation:
         sizes = self._predictor.bundle.manifest.sizes
-        prompts, source = read_infer(request, sizes, _OPTIONS)
-        image = fitted(source.content, sizes.frame, _OPTIONS)
-        require_room(request, prompts, image.original_hw, sizes, _OPTIONS)
+        prompts, source = read_infer(request, sizes, self._limits)
+        image = fitted(source.content, sizes.frame, self._limits)
+        require_room(request, prompts, image.original_hw, sizes, self._limits)
         encoded = self._predictor.encode_fitted(image.pixels, image.original_hw)
         arguments: dict[str, Any] = dict(prompts.arrays)
         return Segmentation(*self._predictor.predict_batch(**arguments, **prompts.options, image=encoded))

@@ -197,3 +197,9 @@ def test_options_that_do_not_go_together(
     assert run(tiny_bundle, make_folder(tmp_path, 1), *options) == 1
     assert complaint in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_provider_options_hold_for_folders(tiny_bundle: Bundle, tmp_path: Path, capsys: Any) -> None:
+    folder = make_folder(tmp_path, 1)
+    assert run(tiny_bundle, folder, "--provider-option", "cuda.device_id=1") == 1
+    assert "provider option of 'cuda': expected one of the providers cpu" in capsys.readouterr().err

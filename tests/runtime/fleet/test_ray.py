@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_ray_serve_speaks_the_same_protocol(tiny_bundle: Bundle) -> None:
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     box = np.array([BOX], np.float32)
     serve.start(http_options={"host": "127.0.0.1", "port": 8765})
-    serve.run(deployment(tiny_bundle.path, ServeOptions(threads=1), replicas=1, cpus=0.5))
+    serve.run(deployment(tiny_bundle.path, ServeOptions(threads=1, log_format="json"), replicas=1, cpus=0.5))
     try:
         got = infer_http(Running(None, 8765, 0), {"image": image, "box": box})  # type: ignore[arg-type]
         with Predictor(tiny_bundle, threads=1) as predictor:
@@ -127,6 +128,22 @@ def test_ray_serve_speaks_the_same_protocol(tiny_bundle: Bundle) -> None:
             np.testing.assert_array_equal(got["masks"], predictor.predict_batch(box=box)[0])
         body, length = http_body({"image": image})
         headers = {"Inference-Header-Content-Length": str(length)}
-        assert send(8765, "POST", "/v2/models/samhq/infer", body, headers)[0] == 400
+        headers["X-Request-Id"] = "of-a-test"
+        status, answered, _ = send(8765, "POST", "/v2/models/samhq/infer", body, headers)
+        assert (status, answered["X-Request-Id"]) == (400, "of-a-test")
+        assert {"request_id": "of-a-test", "status": 400, "level": "info"}.items() <= logged("of-a-test").items()
     finally:
         serve.shutdown()
+
+
+def logged(request_id: str) -> dict[str, Any]:
+    """The access line of a request, where Ray keeps what its workers say."""
+    folder = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
+    deadline = time.monotonic() + 30
+    while True:
+        lines = [line for file in folder.glob("worker-*.err") for line in file.read_text().splitlines()]
+        found = [json.loads(line) for line in lines if request_id in line and line.startswith("{")]
+        if found:
+            return found[0]
+        assert time.monotonic() < deadline, "no line in Ray's files"
+        time.sleep(0.1)

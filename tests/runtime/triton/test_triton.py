@@ -17,13 +17,15 @@ from samhq_runtime import Bundle, Predictor
 from samhq_runtime.cli import main
 from samhq_runtime.errors import BundleError, ConfigError
 from samhq_runtime.serve.messages import MESSAGES
+from samhq_runtime.serve.options import ServeOptions
 from samhq_runtime.serve.signature import model_inputs, model_outputs
 from samhq_runtime.serve.tensors import tensor_from_raw
-from samhq_runtime.triton.config import TritonOptions
+from samhq_runtime.triton.config import TritonOptions, limits_of
 from samhq_runtime.triton.repository import write_repository
 from tests.support.bundles import export
 from tests.support.required import missing, required
 from tests.support.serving import grpc_call, grpc_request, http_body, send
+from tests.support.triton_backend import triton_backend
 from tests.support.triton_server import tritonserver
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -86,6 +88,40 @@ def test_configurations_are_of_the_official_schema(tiny_bundle: Bundle, tmp_path
     assert [(i.name, list(i.dims)) for i in pipeline.input] == [(i.name, list(i.shape)) for i in model_inputs(sizes)]
     assert [o.name for o in pipeline.output] == [o.name for o in model_outputs(sizes)]
     assert all(i.optional for i in pipeline.input)
+
+
+def test_limits_reach_the_pipeline(tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the command line through the configuration, as Triton hands it over, to a refusal."""
+    command = ["triton", str(tiny_bundle.path), str(tmp_path), "--max-prompts", "1", "--max-image-side", "70"]
+    assert main([*command, "--white-point", "4095"]) == 0
+    parsed = configs(tmp_path)["samhq"].parameters
+    parameters = {name: {"string_value": value.string_value} for name, value in parsed.items()}
+    backend = triton_backend(monkeypatch)
+    from samhq_runtime.triton.pipeline import TritonPythonModel
+
+    model = TritonPythonModel()
+    model.initialize(
+        {
+            "model_config": json.dumps({"parameters": parameters}),
+            "model_repository": str(tmp_path / "samhq"),
+            "model_version": "1",
+        }
+    )
+    for inputs, complaint in (
+        ({"image": IMAGE, "box": BOX}, "got 2 prompts, expected at most 1"),
+        ({"image": IMAGE, "box": BOX[:1]}, "expected a longer side of at most 70 pixels"),
+    ):
+        (response,) = model.execute([backend.request(inputs)])
+        assert complaint in response.error.message
+        assert response.error.code == "INVALID_ARG"
+    assert model._limits.white_point == 4095
+    assert model._limits.max_points == ServeOptions().max_points
+
+
+@pytest.mark.parametrize("text", ["many", "-1", "0"])
+def test_limits_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"max.prompts"):
+        limits_of({"max_prompts": {"string_value": text}})
 
 
 def test_half_precision_embeddings_keep_their_type(demo_bundle_fp16: Bundle, tmp_path: Path) -> None:
