@@ -64,21 +64,15 @@ class OnDeviceApi:
                 "predict_on_device: TensorRT engines give masks on the host; use predict, or the provider cuda"
             )
         image = self._image_of_call(image)
-        prompts = encode_prompts(
-            point_coords=point_coords,
-            point_labels=point_labels,
-            box=box,
-            mask_input=mask_input,
-            original_hw=image.original_hw,
-            sizes=self._sizes,
-        )
+        prompts = {"point_coords": point_coords, "point_labels": point_labels, "box": box, "mask_input": mask_input}
+        encoded = encode_prompts(**prompts, original_hw=image.original_hw, sizes=self._sizes)
         choice = MaskChoice(
             sizes=self._sizes,
             multimask_output=multimask_output,
             hq_token_only=hq_token_only,
             sam_tokens_only=sam_tokens_only,
         )
-        logits, iou = self.decode(image, prompts, choice)
+        logits, iou = self.decode(image, encoded, choice)
         return self._masks_on_device(logits, image.original_hw), iou, self._clamped(logits)
 
     def _masks_on_device(self, logits: Float32, original_hw: tuple[int, int]) -> Tensor:
