@@ -21,16 +21,17 @@ from tests.support.sam2_reference import official_sam2, save_official
 from tests.support.shared import shared, shared_bundle
 
 SAM2_MODELS = ("sam2", "hq_sam2")
+TIERS = {"slow": "larger models, a minute each", "released": "released sizes at their full input, minutes each"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--run-slow", action="store_true", help="full-size models too (minutes); fail without the official packages"
-    )
+    for marker, models in TIERS.items():
+        text = f"{models}, too; fail without the official packages"
+        parser.addoption(f"--run-{marker}", action="store_true", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    official.required = config.getoption("--run-slow")
+    official.required = any(config.getoption(f"--run-{marker}") for marker in TIERS)
     if hasattr(config.option, "loadscopereorder"):  # pytest-xdist would put the long files of few tests last
         config.option.loadscopereorder = False
     _share_processors(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
@@ -45,13 +46,14 @@ def _share_processors(workers: int) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: "slow" not in item.keywords)  # the longest first, so that no worker waits at the end
-    if config.getoption("--run-slow"):
-        return
-    skip = pytest.mark.skip(reason="full-size model; give --run-slow")
-    for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+    items.sort(key=lambda item: not TIERS.keys() & item.keywords)  # the longest first: no worker waits at the end
+    for marker, models in TIERS.items():
+        if config.getoption(f"--run-{marker}"):
+            continue
+        skip = pytest.mark.skip(reason=f"{models}; give --run-{marker}")
+        for item in items:
+            if marker in item.keywords:
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ PROGRAMS = {"samhq": runtime_parser(), "samhq-export": export_parser()}
 OTHERS = {"curl", "docker", "grpcurl", "gunicorn", "openssl", "pkg-config", "polygraphy", "pytest", "ruff"}
 OTHERS |= {"tritonserver", "trtexec"}
 # Options in the text that are of other programs.
-FOREIGN = {"--cache-config", "--run-slow", "--fp16", "--sam-from"}
+FOREIGN = {"--cache-config", "--run-slow", "--run-released", "--fp16", "--sam-from"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

@@ -22,7 +22,7 @@ from samhq_runtime.masks.choice import every_token_mask
 from tests.support.sam2_golden import Golden, cases, disc, golden_checkpoint, images
 from tests.support.shared import shared_bundle
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.released
 
 MODEL = "hq_sam2_large"
 RELATIVE, ABSOLUTE = 1e-5, {"iou_predictions": 1e-5, "object_score_logits": 5e-5}  # of a tensor's range; or as it is

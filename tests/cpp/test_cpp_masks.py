@@ -142,7 +142,7 @@ def test_other_bundles(programs: Path, tmp_path: Path, request: pytest.FixtureRe
     assert_same_as_python(bundle, images, cases, predict_in_cpp(programs, bundle, tmp_path, images, cases))
 
 
-@pytest.mark.parametrize("name", ["sam2_bundle", pytest.param("hiera_tiny_bundle", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["sam2_bundle", pytest.param("hiera_tiny_bundle", marks=pytest.mark.released)])
 def test_sam_2(programs: Path, tmp_path: Path, request: pytest.FixtureRequest, name: str) -> None:
     """Squashed pictures, clamped logits, the fallback where the single mask is not stable; a released size too."""
     bundle: Bundle = request.getfixturevalue(name)

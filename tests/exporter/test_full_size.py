@@ -1,7 +1,4 @@
-"""Weights of an official size export, segment and build; and weights beside their graph.
-
-vit_l and vit_h at 1024 are in `python -m benchmarks checkpoint_parity` and `export_cost`.
-"""
+"""Official sizes export, segment and build: vit_l here, vit_h in benchmarks; and weights beside their graph."""
 
 from __future__ import annotations
 
@@ -18,12 +15,12 @@ from tests.support.models import seeded_checkpoint
 from tests.support.tensorrt_builder import require_rtx
 
 
-@pytest.mark.slow
+@pytest.mark.released
 def test_vit_l(tmp_path: Path) -> None:
-    """From checkpoint to engines, in half precision, for a sixteenth of the pixels; `preview.png` is drawn."""
+    """From checkpoint to engines, in half precision; `preview.png` is drawn."""
     require_rtx()
     checkpoint = seeded_checkpoint("vit_l", tmp_path)
-    bundle = export(checkpoint, tmp_path / "bundle", precision="fp16", image_size=256)
+    bundle = export(checkpoint, tmp_path / "bundle", precision="fp16")
     checkpoint.unlink()
     assert bundle.manifest.variant == "vit_l"
     assert not (bundle.path / "image_encoder.onnx.data").exists()  # float16 weights are below the limit

@@ -70,8 +70,9 @@ def assert_same(bundle_path: Any, reference: Any, precision: str) -> None:
             assert iou(got[0] > 0, expected[0] > 0) >= least_iou, (kind, options)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize(
+    "precision", [pytest.param("fp32", marks=pytest.mark.slow), pytest.param("fp16", marks=pytest.mark.released)]
+)
 def test_vit_tiny_equals_segment_anything_hq(official: nn.Module, tmp_path: Path, precision: str) -> None:
     torch.save(official.state_dict(), tmp_path / "sam_hq_vit_tiny.pth")
     bundle = export(tmp_path / "sam_hq_vit_tiny.pth", tmp_path / "bundle", precision=precision)
@@ -79,12 +80,13 @@ def test_vit_tiny_equals_segment_anything_hq(official: nn.Module, tmp_path: Path
     assert_same(bundle, import_official().SamPredictor(official), precision)
 
 
-@pytest.mark.slow
-def test_vit_tiny_at_512(official: nn.Module, tmp_path: Path) -> None:
+@pytest.mark.released
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_vit_tiny_at_512(official: nn.Module, tmp_path: Path, precision: str) -> None:
     torch.save(official.state_dict(), tmp_path / "sam_hq_vit_tiny.pth")
-    bundle = export(tmp_path / "sam_hq_vit_tiny.pth", tmp_path / "bundle", image_size=512)
+    bundle = export(tmp_path / "sam_hq_vit_tiny.pth", tmp_path / "bundle", precision=precision, image_size=512)
     assert bundle.manifest.sizes.image_size == 512
-    assert_same(bundle, official_at_512(official), "fp32")
+    assert_same(bundle, official_at_512(official), precision)
 
 
 def official_at_512(trained: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-required = False  # set by --run-slow, the whole suite, which must not pass without its reference
+required = False  # set by --run-slow and --run-released, which must not pass without its reference
 
 _BOX_OPERATORS = ("nms", "qnms")
 _FEATURE_OPERATORS = ("roi_align", "ps_roi_align", "roi_pool", "ps_roi_pool", "deform_conv2d")

@@ -87,7 +87,13 @@ def test_every_precision_has_its_rows() -> None:
 
 
 def rows(table: dict[tuple[str, str], tuple[int, ...]]) -> list[object]:
-    return [pytest.param(*key, *row, marks=[] if key[0] in SMALL else [pytest.mark.slow]) for key, row in table.items()]
+    return [pytest.param(*key, *row, marks=_marks(key[0])) for key, row in table.items()]
+
+
+def _marks(size: str) -> list[pytest.MarkDecorator]:
+    if size in SMALL:
+        return []
+    return [pytest.mark.released if size == "hiera_tiny" else pytest.mark.slow]
 
 
 @pytest.mark.parametrize(("size", "precision", "kernels", "single"), rows(ENCODER))
@@ -109,7 +115,7 @@ def test_encoder(size: str, precision: str, kernels: int, single: int, tmp_path:
         assert {tensor.dtype for kernel in products for tensor in kernel.writes.values()} <= {"float16"}
 
 
-@pytest.mark.slow
+@pytest.mark.released
 @pytest.mark.parametrize(
     ("size", "precision"),
     [
