@@ -70,9 +70,8 @@ def assert_same(bundle_path: Any, reference: Any, precision: str) -> None:
             assert iou(got[0] > 0, expected[0] > 0) >= least_iou, (kind, options)
 
 
-@pytest.mark.parametrize(
-    "precision", [pytest.param("fp32", marks=pytest.mark.slow), pytest.param("fp16", marks=pytest.mark.released)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", TOLERANCES)
 def test_vit_tiny_equals_segment_anything_hq(official: nn.Module, tmp_path: Path, precision: str) -> None:
     torch.save(official.state_dict(), tmp_path / "sam_hq_vit_tiny.pth")
     bundle = export(tmp_path / "sam_hq_vit_tiny.pth", tmp_path / "bundle", precision=precision)
@@ -80,7 +79,7 @@ def test_vit_tiny_equals_segment_anything_hq(official: nn.Module, tmp_path: Path
     assert_same(bundle, import_official().SamPredictor(official), precision)
 
 
-@pytest.mark.released
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_vit_tiny_at_512(official: nn.Module, tmp_path: Path, precision: str) -> None:
     torch.save(official.state_dict(), tmp_path / "sam_hq_vit_tiny.pth")
