@@ -188,6 +188,12 @@ BENCHMARKS = {
             cost="3 min",
             tables={"session_options": "docs/benchmarks.md"},
         ),
+        Benchmark(
+            name="tuned",
+            question="what does `samhq tune` try and choose, and does `auto` run it?",
+            cost="20 min",
+            tables={"tuned": "docs/tuning.md"},
+        ),
     )
 }
 

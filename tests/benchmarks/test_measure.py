@@ -17,15 +17,17 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.measure import demo_training, gpu, peers
+from benchmarks.measure import demo_training, gpu, peers, tuned
 from benchmarks.measure.gpu import decoder_feeds
 from benchmarks.measure.gpu_torch import FusedAttention, with_fused_attention
 from benchmarks.pages import ROOT
 from benchmarks.recording import Record, read_record
 from samhq_exporter.config import ExportConfig
+from samhq_runtime.auto import Way, Ways
 from samhq_runtime.bundle import Bundle
-from samhq_runtime.contract import MASK_DECODER
+from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER
 from samhq_runtime.errors import ConfigError
+from samhq_runtime.tune import Tried, TuneOptions, Tuning
 from tests.support.models import tiny_sam
 from tests.support.required import required
 
@@ -73,6 +75,29 @@ def test_demo_training_keeps_what_the_script_wrote(tmp_path: Path, monkeypatch: 
     main([*command, "1", "2", "--resume"])
     assert trained == ["1", "2"]
     assert list(read_record(tmp_path / "r.json")["seeds"]) == ["1, from scratch", "2, from scratch"]
+
+
+def test_tuned_says_whether_auto_runs_the_choice(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tune(bundle: Bundle, options: TuneOptions, notice: object) -> Tuning:
+        tried = [
+            Tried(graph=graph, way=Way((name,)), seconds=seconds, host_bytes=10**6, mask_iou=1.0)
+            for graph in (IMAGE_ENCODER, MASK_DECODER)
+            for name, seconds in (("openvino", 0.4), ("cpu", 0.1))
+        ]
+        ways = Ways({t.graph: t.way for t in tried[1::2]})
+        return Tuning(bundle=bundle.path, options=options, tried=tried, chosen=tried[1::2], ways=ways)
+
+    monkeypatch.setattr(tuned, "tune", tune)
+    main(["tuned", str(tiny_bundle.path), "--output", str(tmp_path / "r.json")])
+    content = read_record(tmp_path / "r.json")
+    (found,) = content["bundles"].values()
+    assert (found["chosen"], found["auto"], found["untuned_ms"], found["tuned_ms"]) == ("cpu", "cpu", 800, 200)
+    assert "800 ms | 200 ms |" in tuned.tables(content)["tuned"]
+    assert not tuned.breaches(content)
+    found["auto"] = "openvino"
+    assert "auto runs openvino" in tuned.breaches(content)[0]
 
 
 @torch.inference_mode()

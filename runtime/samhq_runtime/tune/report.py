@@ -18,7 +18,7 @@ def report(tuning: Tuning, precision: str) -> str:
     tolerance = options.min_iou or ENGINE_TOLERANCES[precision].iou
     on_gpu = any(tried.gpu_bytes for tried in tuning.tried)
     header = ["graph", "way", "ms", "peak MB", *(["GPU MB"] if on_gpu else []), "least IoU", ""]
-    rows = [_row(tried, tuning.chosen, on_gpu=on_gpu) for tried in tuning.tried]
+    rows = [row_of(tried, tuning.chosen, on_gpu=on_gpu) for tried in tuning.tried]
     reasons = [f"{t.graph}, {described(t)}: {t.reason}" for t in tuning.tried if t.reason]
     title = (
         f"{tuning.bundle.resolve().name} ({precision}): encoder of one image, decoder of {options.prompts} prompts; "
@@ -27,7 +27,8 @@ def report(tuning: Tuning, precision: str) -> str:
     return "\n\n".join([title, format_table(header, rows), *(["\n".join(reasons)] if reasons else [])])
 
 
-def _row(tried: Tried, chosen: Sequence[Tried], *, on_gpu: bool) -> list[str]:
+def row_of(tried: Tried, chosen: Sequence[Tried], *, on_gpu: bool = False) -> list[str]:
+    """One row of the table, its reason apart."""
     if tried in chosen:
         verdict = "chosen"
     elif tried.reason:
