@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +65,8 @@ class Fitting:
     """Makes `input_image` (1,3,S,S) of frames in the memory of an encoder's device."""
 
     def __init__(self, encoder: Neighbourly, manifest: Manifest) -> None:
-        self._frame = manifest.sizes.frame
-        self._graph = _Beside(encoder, FIT_FLOATS if self._frame.squashed else FIT_ROUNDED, self._of_size)
+        frame = manifest.sizes.frame
+        self._graph = _Beside(encoder, FIT_FLOATS if frame.squashed else FIT_ROUNDED, partial(fit_feeds, frame=frame))
         mean, std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (manifest.pixel_mean, manifest.pixel_std))
         self._normalisation = {"mean": mean, "std": std}
 
@@ -78,16 +78,13 @@ class Fitting:
     def close(self) -> None:
         self._graph.close()
 
-    def _of_size(self, original_hw: tuple[int, int]) -> Arrays:
-        return fit_feeds(original_hw, self._frame)
-
 
 class Upscaling:
     """Makes masks (B,K,H,W) bool on a decoder's device of logits (B,K,L,L) on the host."""
 
     def __init__(self, decoder: Neighbourly, manifest: Manifest) -> None:
-        self._side, self._frame = manifest.sizes.low_res_size, manifest.sizes.frame
-        self._graph = _Beside(decoder, UPSCALE, self._of_size)
+        sizes = manifest.sizes
+        self._graph = _Beside(decoder, UPSCALE, partial(upscale_feeds, sizes.low_res_size, frame=sizes.frame))
         self._threshold = np.array([manifest.mask_threshold], np.float32)
 
     def __call__(self, low_res_logits: Float32, original_hw: tuple[int, int]) -> Tensor:
@@ -95,9 +92,6 @@ class Upscaling:
 
     def close(self) -> None:
         self._graph.close()
-
-    def _of_size(self, original_hw: tuple[int, int]) -> Arrays:
-        return upscale_feeds(self._side, original_hw, self._frame)
 
 
 def fit_feeds(original_hw: tuple[int, int], frame: ModelFrame) -> Arrays:
@@ -123,10 +117,10 @@ class _Beside:
     """A graph of this package beside a session, with what it is fed for each size of image."""
 
     def __init__(self, session: Neighbourly, spec: GraphSpec, of_size: Callable[[tuple[int, int]], Arrays]) -> None:
-        self._session, self._spec, self._of_size = session, spec, of_size
+        self._session, self._spec = session, spec
         self._graph: Session | None = None
         self._opening = threading.Lock()
-        self._on_device = lru_cache(maxsize=_KEPT)(self._put)
+        self._on_device = lru_cache(maxsize=_KEPT)(partial(_put, session, of_size))
 
     def __call__(self, feeds: Mapping[str, Tensor | Borrowed], original_hw: tuple[int, int]) -> Tensor:
         """The one output of the graph, on the device."""
@@ -144,5 +138,8 @@ class _Beside:
                 self._graph = self._session.beside(Path(__file__).with_name(f"{self._spec.name}.onnx"), self._spec)
             return self._graph
 
-    def _put(self, original_hw: tuple[int, int]) -> dict[str, DeviceTensor]:
-        return {name: self._session.put(array) for name, array in self._of_size(original_hw).items()}
+
+def _put(
+    session: Neighbourly, of_size: Callable[[tuple[int, int]], Arrays], original_hw: tuple[int, int]
+) -> dict[str, DeviceTensor]:
+    return {name: session.put(array) for name, array in of_size(original_hw).items()}

@@ -26,8 +26,7 @@ try:
 except Exception as e:  # a broken native package raises whatever its loader does
     raise unavailable("onnxruntime", e, f"{install_command('cpu')} (or [gpu] for NVIDIA GPUs, not both)") from e
 
-_DTYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "int64": "tensor(int64)"}
-_DTYPES |= {"uint8": "tensor(uint8)", "bool": "tensor(bool)"}
+_DTYPES = {name: f"tensor({name})" for name in ("float16", "int64", "uint8", "bool")} | {"float32": "tensor(float)"}
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 
 
@@ -60,7 +59,7 @@ class OrtSession(Closing):
         options = {name: options_of(name, spec, (provider_options or {}).get(name, {})) for name in providers}
         memory = PROVIDERS[providers[0]].memory
         self.place: Place | None = (memory, device_id_of(options[providers[0]])) if memory else None
-        self._first, self._device = providers[0], {k: v for k, v in options[providers[0]].items() if k == "device_id"}
+        self._first = providers[0]
         self._path = path
         self._load: Callable[[], Any] = partial(_load, path, options, threads=threads)
         self._session = self._load()
@@ -93,13 +92,17 @@ class OrtSession(Closing):
     def put(self, array: Array) -> OrtTensor:
         """See `Neighbourly`."""
         assert self.place is not None
-        value = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *self.place)
+        self._open_here()
+        with self._failures():
+            value = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *self.place)
         return OrtTensor(value, array.dtype, self.place)
 
     def beside(self, path: Path, spec: GraphSpec) -> OrtSession:
         """See `Neighbourly`."""
-        provider = PROVIDERS[self._first].beside or self._first
-        options = {provider: self._device} if self._device else None
+        assert self.place is not None
+        self._open_here()
+        provider, number = PROVIDERS[self._first].beside or self._first, self.place[1]
+        options = {provider: {"device_id": str(number)}} if number else None
         return OrtSession(path, spec, providers=(provider,), provider_options=options)
 
     def close(self) -> None:

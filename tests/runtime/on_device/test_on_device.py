@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from samhq_runtime import Bundle, Predictor
-from samhq_runtime.errors import ConfigError, ImageError
+from samhq_runtime.errors import ConfigError, DeviceError, ImageError
 from samhq_runtime.frames import arrays
 from samhq_runtime.session import ort_providers
 from samhq_runtime.session.ort import OrtSession, OrtTensor
@@ -128,6 +130,36 @@ def test_devices_that_the_encoder_cannot_read(predictor: Predictor, on_host: Pre
         on_host.set_image(CudaInterface(IMAGE))
     with pytest.raises(ImageError, match="image_format: got 'RGBA', expected RGB or BGR"):
         on_host.set_image(IMAGE, "RGBA")
+
+
+def test_a_predictor_that_nobody_has_is_gone_at_once(predictor: Predictor, tiny_bundle: Bundle) -> None:
+    """Without waiting for the collector of cycles: what it holds is a GPU's memory."""
+    with Predictor(tiny_bundle, threads=1) as ours:
+        ours.set_image(OnDevice(IMAGE))
+        ours.predict_on_device(box=BOXES)
+    sessions = [weakref.ref(ours._encoder), weakref.ref(ours._decoder)]
+    gc.disable()
+    try:
+        del ours
+        assert [session() for session in sessions] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_a_device_that_is_full(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise RuntimeError("Failed to allocate memory for requested buffer of size 1")
+
+    monkeypatch.setattr("onnxruntime.OrtValue.ortvalue_from_numpy", full)
+    with pytest.raises(DeviceError, match="Failed to allocate memory"):
+        predictor.set_image(OnDevice(IMAGE))
+
+
+def test_a_closed_predictor_opens_nothing(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor.close()
+    monkeypatch.setattr("samhq_runtime.session.ort._load", lambda *args, **options: pytest.fail("opened"))
+    with pytest.raises(ConfigError, match="closed"):
+        predictor.set_image(OnDevice(IMAGE))
 
 
 def test_closed(predictor: Predictor) -> None:
