@@ -80,25 +80,20 @@ def _is_routine(path: str) -> bool:
 _entry: ContextVar[Entry | None] = ContextVar("samhq_request", default=None)
 
 
-_tracers: list[Tracer] = []  # of this process, none or one
-
-
-def trace_with(tracer: Tracer | None) -> None:
-    """Trace the requests that begin from now on; those of probes and scrapes are not."""
-    _tracers[:] = [tracer] if tracer else []
-
-
-def begin(protocol: str, method: str, path: str, peer: str, headers: Mapping[str, str]) -> Entry:
+def begin(
+    protocol: str, method: str, path: str, peer: str, headers: Mapping[str, str], tracer: Tracer | None = None
+) -> Entry:
     """The entry of a request, from now on that of this task and what it calls.
 
-    `headers` are the client's, names in small letters; those for the request's id and its trace are looked at.
+    `headers` are the client's, names in small letters; those for the request's id and its trace are looked at. Probes
+    and scrapes are not traced.
     """
     given_id = headers.get(REQUEST_ID)
     own = given_id is None or not _ID.fullmatch(given_id)
     request_id = uuid4().hex if own else str(given_id)
     entry = Entry(protocol, method[:_MOST], path[:_MOST], peer, request_id, own)
-    if _tracers and not _is_routine(path):
-        entry.trace = _tracers[0].begin(entry.method, entry.path, headers)
+    if tracer is not None and not _is_routine(path):
+        entry.trace = tracer.begin(entry.method, entry.path, headers)
     _entry.set(entry)
     return entry
 

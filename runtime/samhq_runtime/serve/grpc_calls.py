@@ -14,6 +14,7 @@ from grpc import aio
 from .access_log import REQUEST_ID, Entry, begin, current_id, is_probe
 from .errors import RequestError
 from .tokens import Tokens
+from .traces import Tracer
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -24,8 +25,8 @@ class GuardedCalls(aio.ServerInterceptor):  # type: ignore[misc]
     All but health needs one of the tokens.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: Tokens, tracer: Tracer | None = None) -> None:
+        self._tokens, self._tracer = tokens, tracer
 
     async def intercept_service(
         self,
@@ -38,7 +39,7 @@ class GuardedCalls(aio.ServerInterceptor):  # type: ignore[misc]
         answer = getattr(handler, kind)
 
         async def call(request: Any, context: aio.ServicerContext) -> Any:
-            entry = begin("grpc", "", details.method, _address(context.peer()), metadata)
+            entry = begin("grpc", "", details.method, _address(context.peer()), metadata, self._tracer)
             tell_id(context)
             try:
                 await self._require_token(details.method, metadata.get("authorization"), context)

@@ -66,7 +66,9 @@ class GrpcServer:
     def __init__(self, service: Service, certificate: Certificate | None = None) -> None:
         options = service.options
         self._service = service
-        self._server = aio.server(interceptors=[GuardedCalls(service.tokens)], options=_channel_options(options))
+        self._server = aio.server(
+            interceptors=[GuardedCalls(service.tokens, service.tracer)], options=_channel_options(options)
+        )
         answers = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,

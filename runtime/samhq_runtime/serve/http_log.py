@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .access_log import REQUEST_ID, Entry, begin
+from .traces import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -15,8 +16,8 @@ log = logging.getLogger(__name__)
 class LoggedRequests:
     """An application around one that has answered whatever error comes here."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, tracer: Tracer | None = None) -> None:
+        self._app, self._tracer = app, tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -24,7 +25,7 @@ class LoggedRequests:
             return
         client = scope.get("client")
         peer = _address(*client[:2]) if client else ""
-        entry = begin("http", scope["method"], scope["path"], peer, Headers(scope=scope))
+        entry = begin("http", scope["method"], scope["path"], peer, Headers(scope=scope), self._tracer)
         try:
             await self._app(scope, _counting(receive, entry), _telling(send, entry))
         except Exception:

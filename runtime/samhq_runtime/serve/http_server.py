@@ -79,7 +79,7 @@ def make_app(service: Service, connections: Connections | None = None) -> ASGIAp
             Exception: _broken,
         },
     )
-    return LoggedRequests(app)
+    return LoggedRequests(app, service.tracer)
 
 
 def _middleware(service: Service, connections: Connections | None) -> list[Middleware]:

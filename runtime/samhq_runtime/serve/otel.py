@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from .. import __version__
 from ..installing import install_command, unavailable
 
 try:
+    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
@@ -27,8 +27,9 @@ class OpenTelemetry:
     """A `Tracer`; spans go to `exporter`, by default OTLP over HTTP."""
 
     def __init__(self, exporter: SpanExporter | None = None) -> None:
-        os.environ.setdefault("OTEL_SERVICE_NAME", _SERVICE)
-        self._provider = TracerProvider(shutdown_on_exit=False)  # `close` does it, within the bound on exit
+        name = OTELResourceDetector().detect().attributes.get(SERVICE_NAME, _SERVICE)
+        resource = Resource.create({SERVICE_NAME: name})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # `close` does it, within its bound
         self._provider.add_span_processor(BatchSpanProcessor(exporter or _otlp()))
         self._tracer = self._provider.get_tracer("samhq_runtime", __version__)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from ..bundle import Bundle, load_bundle
 from ..contract import ModelSizes
 from ..errors import BundleError
-from .access_log import trace_with
 from .errors import Reason, RequestError, reason_of, stopping
 from .held import Budget, Holding
 from .loaded import Loaded
@@ -34,7 +33,7 @@ class Service:
         self.options = options
         self._path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
         self.metrics = Metrics()
-        self._tracer = _tracer() if options.traces else None  # before workers start: its packages may be missing
+        self.tracer = _tracer() if options.traces else None  # before workers start: its packages may be missing
         self.tokens = Tokens(options.token_file)
         self._in_flight = 0
         self.draining = False
@@ -42,7 +41,6 @@ class Service:
         self.held = Budget(options.max_held_mb * MEGA)
         self._loaded = Loaded(bundle if isinstance(bundle, Bundle) else self._read(), options, self.metrics)
         self._watch()
-        trace_with(self._tracer)
 
     def _watch(self) -> None:
         watch = self.metrics.watch
@@ -179,9 +177,8 @@ class Service:
         """Compute what is queued, then end the workers."""
         self.start_draining()
         self._loaded.close()
-        if self._tracer is not None:
-            trace_with(None)
-            self._tracer.close()
+        if self.tracer is not None:
+            self.tracer.close()
 
     def _read(self) -> Bundle:
         """The bundle, of the folder itself where the path is a link: that may lead to another one later."""

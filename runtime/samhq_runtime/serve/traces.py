@@ -1,4 +1,4 @@
-"""Spans of requests, for whoever traces them: `Service` sets the tracer, and without one nothing is done here."""
+"""Spans of requests, for whoever traces them: a `Service` has a tracer, and without one nothing is done here."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ def traced(tiny_bundle: Bundle, exporter: InMemorySpanExporter) -> Iterator[Runn
 
 def spans(server: Running, exporter: InMemorySpanExporter, *, requests: int = 1) -> dict[str, ReadableSpan]:
     """What was recorded since the last call, by name; a span ends a little after its client has the answer."""
-    tracer, deadline = server.service._tracer, time.monotonic() + 30
+    tracer, deadline = server.service.tracer, time.monotonic() + 30
     assert isinstance(tracer, otel.OpenTelemetry)
     while True:
         tracer._provider.force_flush()
@@ -129,6 +130,34 @@ def test_failures_of_the_server(traced: Running, exporter: InMemorySpanExporter)
         f"POST {INFER}",
         "encode",
     }
+
+
+def test_another_service_of_the_process_changes_nothing(
+    traced: Running, exporter: InMemorySpanExporter, tiny_bundle: Bundle
+) -> None:
+    Service(tiny_bundle, ServeOptions()).close()
+    assert infer(traced, picture(5), {}) == 200
+    assert f"POST {INFER}" in spans(traced, exporter)
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, "samhq"),
+        ({"OTEL_SERVICE_NAME": "shop"}, "shop"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=shop,region=eu"}, "shop"),
+    ],
+)
+def test_the_services_name(variables: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    before = dict(os.environ)
+    tracer = otel.OpenTelemetry(InMemorySpanExporter())
+    assert tracer._provider.resource.attributes["service.name"] == name
+    tracer.close()
+    assert dict(os.environ) == before  # which children inherit
 
 
 def test_nothing_is_imported_unless_asked() -> None:
