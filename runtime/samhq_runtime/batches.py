@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,8 @@ from .frames.geometry import fit_image, normalise
 from .session import Session
 from .whole_numbers import require_whole
 
+Requests: TypeAlias = Sequence[tuple[EncodedImage, Mapping[str, Any]]]  # images, and prompts as `predict` takes them
+
 
 class BatchApi:
     """Calls for several images, and refinement, on the methods of `Predictor`."""
@@ -27,9 +30,8 @@ class BatchApi:
     if TYPE_CHECKING:
         _encoder: Session
 
-        def _masks_of(
-            self, requests: Any, *, return_logits: bool, **choice: bool
-        ) -> list[tuple[Array, Float32, Float32]]: ...
+        def _answers(self, requests: Requests, upscale: Any, **choice: bool) -> list[tuple[Any, Float32, Float32]]: ...
+        def _upscale(self, low_res_logits: Float32, original_hw: Any, *, return_logits: bool) -> Array: ...
         def predict_batch(self, *args: Any, **kwargs: Any) -> tuple[Array, Float32, Float32]: ...
 
     def encode_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[EncodedImage]:
@@ -53,7 +55,7 @@ class BatchApi:
 
     def predict_images(
         self,
-        prompts: Sequence[tuple[EncodedImage, Mapping[str, ArrayLike]]],
+        prompts: Requests,
         multimask_output: bool = True,
         return_logits: bool = False,
         hq_token_only: bool = False,
@@ -118,8 +120,14 @@ class BatchApi:
             masks, iou, logits = self.predict_batch(*prompts, logits, False, return_logits, **tokens)
         return masks, iou, logits
 
+    def _masks_of(
+        self, requests: Requests, *, return_logits: bool, **choice: bool
+    ) -> list[tuple[Array, Float32, Float32]]:
+        """Per image and its prompts the masks, predicted IoU and low-resolution logits that a caller gets."""
+        return self._answers(requests, partial(self._upscale, return_logits=return_logits), **choice)
 
-def _require_prompts(prompts: Sequence[tuple[EncodedImage, Mapping[str, ArrayLike]]]) -> None:
+
+def _require_prompts(prompts: Requests) -> None:
     """PromptError unless each is an encoded image and prompts by the names of `predict`."""
     for index, (image, of_image) in enumerate(prompts):
         if not isinstance(image, EncodedImage):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .batches import BatchApi
+from .batches import BatchApi, Requests
 from .bundle import Bundle, load_bundle
 from .closing import Closing
 from .contract import Array, Float32
@@ -111,9 +111,9 @@ class Predictor(SamPredictorApi, BatchApi, OnDeviceApi, Closing):
         pixels = take_image(image)
         if isinstance(pixels, DeviceImage):
             return self._encode_on_device(pixels, image_format)
-        fitted = fit_image(
-            pixels[..., IMAGE_FORMATS[image_format]] if image_format != "RGB" else pixels, self._sizes.frame
-        )
+        fitted = fit_image(pixels, self._sizes.frame)  # each channel by itself, so their order may wait
+        if image_format == "BGR":
+            fitted = fitted[..., ::-1]
         return self.encode_fitted(fitted, (pixels.shape[0], pixels.shape[1]))
 
     def encode_fitted(self, fitted: NDArray[Any], original_hw: tuple[int, int]) -> EncodedImage:
@@ -271,23 +271,18 @@ class Predictor(SamPredictorApi, BatchApi, OnDeviceApi, Closing):
             )
         return current[0]
 
-    def _masks_of(
-        self, requests: Sequence[tuple[EncodedImage, Mapping[str, Any]]], *, return_logits: bool, **choice: bool
-    ) -> list[tuple[Array, Float32, Float32]]:
-        """Per image and its prompts the masks, predicted IoU and low-resolution logits that a caller gets."""
+    def _answers(
+        self, requests: Requests, upscale: Callable[[Float32, tuple[int, int]], Any], **choice: bool
+    ) -> list[tuple[Any, Float32, Float32]]:
+        """Per image and its prompts what `upscale` makes of logits and the image's size, predicted IoU, the logits."""
         self.bundle.require_unchanged()
-        images = [image for image, _ in requests]
+        bound = self._sizes.rules.logits_bound
         encoded = [(i, encode_prompts(**p, original_hw=i.original_hw, sizes=self._sizes)) for i, p in requests]
         decoded = self._decoding(encoded, MaskChoice(sizes=self._sizes, **choice))
         return [
-            (self._upscale(logits, image.original_hw, return_logits=return_logits), iou, self._clamped(logits))
-            for image, (logits, iou) in zip(images, decoded, strict=True)
+            (upscale(logits, image.original_hw), iou, logits if bound is None else logits.clip(-bound, bound))
+            for (image, _), (logits, iou) in zip(requests, decoded, strict=True)
         ]
-
-    def _clamped(self, low_res_logits: Float32) -> Float32:
-        """As callers get them."""
-        bound = self._sizes.rules.logits_bound
-        return low_res_logits if bound is None else low_res_logits.clip(-bound, bound)
 
     def _upscale(self, low_res_logits: Float32, original_hw: tuple[int, int], *, return_logits: bool) -> Array:
         frame = self._sizes.frame

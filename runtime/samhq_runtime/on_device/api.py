@@ -9,13 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..bundle import Bundle
-from ..contract import Float32, ModelSizes
+from ..contract import Array, Float32, ModelSizes
 from ..embeddings import EncodedImage
 from ..errors import ConfigError, ImageError
 from ..frames.arrays import DeviceImage
-from ..frames.prompts import encode_prompts
-from ..masks.choice import MaskChoice
-from ..masks.upscale import upscale_masks
 from ..session import Fetching, Neighbourly, Place, Session, Tensor
 from .graphs import Fitting, Upscaling
 
@@ -32,9 +29,9 @@ class OnDeviceApi:
         providers: Any
 
         def encode(self, image: Any, image_format: str = "RGB") -> EncodedImage: ...
-        def decode(self, image: Any, prompts: Any, choice: Any) -> tuple[Float32, Float32]: ...
         def _image_of_call(self, image: Any) -> EncodedImage: ...
-        def _clamped(self, low_res_logits: Float32) -> Float32: ...
+        def _answers(self, requests: Any, upscale: Any, **choice: bool) -> list[tuple[Any, Float32, Float32]]: ...
+        def _upscale(self, low_res_logits: Float32, original_hw: Any, *, return_logits: bool) -> Array: ...
 
     def predict_on_device(
         self,
@@ -63,22 +60,19 @@ class OnDeviceApi:
             raise ConfigError(
                 "predict_on_device: TensorRT engines give masks on the host; use predict, or the provider cuda"
             )
-        image = self._image_of_call(image)
         prompts = {"point_coords": point_coords, "point_labels": point_labels, "box": box, "mask_input": mask_input}
-        encoded = encode_prompts(**prompts, original_hw=image.original_hw, sizes=self._sizes)
-        choice = MaskChoice(
-            sizes=self._sizes,
+        (answer,) = self._answers(
+            [(self._image_of_call(image), prompts)],
+            self._masks_on_device,
             multimask_output=multimask_output,
             hq_token_only=hq_token_only,
             sam_tokens_only=sam_tokens_only,
         )
-        logits, iou = self.decode(image, encoded, choice)
-        return self._masks_on_device(logits, image.original_hw), iou, self._clamped(logits)
+        return answer
 
     def _masks_on_device(self, logits: Float32, original_hw: tuple[int, int]) -> Tensor:
         if _place_of(self._decoder) is None:
-            threshold = self.bundle.manifest.mask_threshold
-            return upscale_masks(logits, original_hw, self._sizes.frame, threshold=threshold)
+            return self._upscale(logits, original_hw, return_logits=False)
         return self._upscaling(logits, original_hw)
 
     def _encode_on_device(self, image: DeviceImage, image_format: str) -> EncodedImage:
