@@ -119,11 +119,12 @@ def test_vit_b_with_random_weights(tmp_path: Path) -> None:
     sam = import_official().sam_model_registry["vit_b"]()
     randomise(sam, seed=2)
     torch.save(sam.state_dict(), tmp_path / "sam_hq_vit_b.pth")
-    images = {name: image for name, image in photographs().items() if name.startswith("landscape")}
+    name = "landscape 400 x 600"
     with Predictor(export(tmp_path / "sam_hq_vit_b.pth", tmp_path / "bundle")) as predictor:
         assert predictor.bundle.manifest.variant == "vit_b"
         # The choice among the same masks is the demo sizes' to test; here each side of both is taken once.
-        assert_same(predictor, import_official().SamPredictor(sam.eval()), images, ((False, True), (True, False)))
+        reference, choices = import_official().SamPredictor(sam.eval()), ((False, True), (True, False))
+        assert_same(predictor, reference, {name: photographs()[name]}, choices)
 
 
 def test_a_missing_reference_fails_the_whole_suite(monkeypatch: pytest.MonkeyPatch) -> None:

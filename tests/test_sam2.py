@@ -25,11 +25,10 @@ from samhq_runtime.everything.generator import MaskGenerator
 from samhq_runtime.frames.geometry import preprocess
 from samhq_runtime.predictor import Predictor
 from tests.support.models import seeded_checkpoint
-from tests.support.sam2_golden import OPTIONS, Golden, cases, disc, golden_checkpoint, images
+from tests.support.sam2_golden import FEATURES, OPTIONS, Golden, cases, disc, golden_checkpoint, images
 from tests.support.shared import shared_bundle
 
 MODELS = ("sam2", "hq_sam2", pytest.param("hq_sam2_large", marks=pytest.mark.released))
-FEATURES = {"image_embeddings": "image_embed", "high_res_feats_0": "feat_s0", "high_res_feats_1": "feat_s1"}
 RELATIVE, IOU, PIXELS = 1e-5, 1e-5, 3  # of a tensor's range; absolute; of a mask
 
 

@@ -19,14 +19,13 @@ from samhq_runtime.contract import IMAGE_ENCODER, MASK_DECODER, Array
 from samhq_runtime.frames.geometry import preprocess
 from samhq_runtime.frames.prompts import encode_prompts
 from samhq_runtime.masks.choice import every_token_mask
-from tests.support.sam2_golden import Golden, cases, disc, golden_checkpoint, images
+from tests.support.sam2_golden import FEATURES, Golden, cases, disc, golden_checkpoint, images
 from tests.support.shared import shared_bundle
 
 pytestmark = pytest.mark.released
 
 MODEL = "hq_sam2_large"
 RELATIVE, ABSOLUTE = 1e-5, {"iou_predictions": 1e-5, "object_score_logits": 5e-5}  # of a tensor's range; or as it is
-FEATURES = {"image_embeddings": "image_embed", "high_res_feats_0": "feat_s0", "high_res_feats_1": "feat_s1"}
 OUTPUTS = {
     "low_res_logits": "token_logits",
     "iou_predictions": "iou_tokens",

@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace, record: Record) -> None:
     results = record.content.setdefault("seeds", {})
-    names = {seed: f"{seed}" if options.exact_sam else f"{seed}, from scratch" for seed in options.seeds}
+    names = {seed: str(seed) if options.exact_sam else f"{seed}, from scratch" for seed in options.seeds}
     for seed in (seed for seed in options.seeds if names[seed] not in results):
         folder = options.work / f"seed{seed}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,10 +11,10 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks.recording import Record, described
 from samhq_runtime import Bundle, Predictor, load_bundle
@@ -62,7 +62,7 @@ def _figures(bundle: Bundle, options: TuneOptions) -> dict[str, Any]:
     rows = [row_of(tried, result.chosen) for tried in result.tried]
     if result.ways is None:
         return {"rows": rows, "chosen": "", "auto": ""}
-    with _own_cache():
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, XDG_CACHE_HOME=folder):
         store.save(bundle.path, result.ways)
         with Predictor(bundle, providers="auto") as predictor:
             auto = text_of(predictor.providers)
@@ -76,19 +76,6 @@ def _gain(result: Tuning) -> dict[str, float]:
         "untuned_ms": 1000 * sum(tried.seconds or 0.0 for tried in first),
         "tuned_ms": 1000 * result.seconds,
     }
-
-
-@contextmanager
-def _own_cache() -> Iterator[None]:
-    before = os.environ.get("XDG_CACHE_HOME")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["XDG_CACHE_HOME"]
-            if before is not None:
-                os.environ["XDG_CACHE_HOME"] = before
 
 
 def tables(content: Mapping[str, Any]) -> dict[str, str]:

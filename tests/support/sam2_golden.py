@@ -24,6 +24,8 @@ from .shared import shared
 
 _DATA = Path(__file__).parents[1] / "data"
 
+# Our names of what leaves the encoder, and those in the files.
+FEATURES = {"image_embeddings": "image_embed", "high_res_feats_0": "feat_s0", "high_res_feats_1": "feat_s1"}
 OPTIONS: dict[str, dict[str, bool]] = {
     "single": {"multimask_output": False},
     "multi": {"multimask_output": True},
