@@ -1,5 +1,6 @@
 // internals resize CASES BYTES FLOATS | sha256 FILE | fuzz MANIFEST ROUNDS | manifests BUNDLE FILES | external FILES |
-// rle MASKS | halves FLOATS OUTPUT | options BUNDLE [PROVIDER.OPTION=VALUE...] | copy: what lies below the C interface, for
+// rle MASKS | halves FLOATS OUTPUT | options BUNDLE [PROVIDER.OPTION=VALUE...] |
+// providers BUNDLE PROVIDERS [PROVIDER.OPTION=VALUE...] | copy: what lies below the C interface, for
 // test_cpp_internals.py.
 #include <algorithm>
 #include <filesystem>
@@ -148,15 +149,12 @@ int halves(const char* floats, const char* output) {
 
 // "GRAPH PROVIDER OPTION=VALUE", a line each, of the GPU providers; or the status of refusing them.
 int options(const char* bundle, char** texts, char** end) {
-    samhq_core::SessionConfig config;
-    config.providers = "tensorrt,cuda";
-    config.provider_options.assign(texts, end);
-    config.device_id = 1;
+    const int device_id = 1;
     const samhq_core::Manifest manifest = samhq_core::load_manifest(bundle);
     try {
         for (const samhq_core::GraphEntry* graph : {&manifest.image_encoder, &manifest.mask_decoder}) {
-            for (const samhq_core::ProviderChoice& choice : samhq_core::provider_choices(config)) {
-                for (const auto& [name, value] : samhq_core::options_of(choice, graph->spec, config.device_id)) {
+            for (const auto& choice : samhq_core::provider_choices("tensorrt,cuda", {texts, end})) {
+                for (const auto& [name, value] : samhq_core::options_of(choice, graph->spec, device_id)) {
                     std::cout << graph->spec.name << ' ' << choice.name << ' ' << name << '=' << value << '\n';
                 }
             }
@@ -167,16 +165,45 @@ int options(const char* bundle, char** texts, char** end) {
     return 0;
 }
 
-// The way of a tensor from a device to the host, with the host as the device.
+// What a list of providers and its options lead to: the files of the graphs, and what copies to the host are made with.
+int providers(const char* bundle, const char* list, char** texts, char** end) {
+    const samhq_core::SessionConfig config{samhq_core::provider_choices(list, {texts, end}), 7, 1};
+    const samhq_core::Manifest manifest = samhq_core::load_manifest(bundle);
+    for (const samhq_core::GraphEntry* graph : {&manifest.image_encoder, &manifest.mask_decoder}) {
+        std::cout << graph->file_for(config.cpu_only()) << '\n';
+    }
+    const samhq_core::SessionConfig small = samhq_core::beside(config);
+    std::cout << "threads=" << small.threads << '\n';
+    for (const samhq_core::ProviderChoice& choice : small.providers) {
+        std::cout << choice.name << '\n';
+        for (const auto& [name, value] : samhq_core::options_of(choice, {"copy", {}, {}, {}}, small.device_id)) {
+            std::cout << name << '=' << value << '\n';
+        }
+    }
+    return 0;
+}
+
+// The way of tensors from a device to the host, with the host as the device.
 int copy() {
     const samhq_core::Ort& ort = samhq_core::Ort::load("");
-    const samhq_core::Tensor tensor = ort.new_tensor({2, 3}, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16);
-    auto* values = static_cast<uint16_t*>(ort.data(tensor.get()));
-    for (uint16_t i = 0; i < 6; ++i) values[i] = i;
-    const samhq_core::Tensor copied = samhq_core::copy_to_host(ort, tensor.get(), {});
-    const bool apart = ort.data(copied.get()) != values && samhq_core::on_host(ort, copied.get());
-    const bool same = std::equal(values, values + 6, static_cast<uint16_t*>(ort.data(copied.get())));
-    return apart && same && ort.shape(copied.get()) == std::vector<int64_t>{2, 3} ? 0 : 3;
+    std::vector<samhq_core::Tensor> tensors;
+    std::vector<const OrtValue*> given;
+    for (const std::vector<int64_t>& shape : {std::vector<int64_t>{2, 3}, {1, 2, 1, 3}}) {
+        tensors.push_back(ort.new_tensor(shape, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16));
+        given.push_back(tensors.back().get());
+        auto* values = static_cast<uint16_t*>(ort.data(given.back()));
+        for (uint16_t i = 0; i < 6; ++i) values[i] = static_cast<uint16_t>(10 * tensors.size() + i);
+    }
+    const std::vector<samhq_core::Tensor> copies = samhq_core::copy_to_host(ort, given, {});
+    if (copies.size() != given.size()) return 3;
+    for (std::size_t i = 0; i < given.size(); ++i) {
+        const OrtValue* copied = copies[i].get();
+        const auto* values = static_cast<uint16_t*>(ort.data(given[i]));
+        const bool apart = ort.data(copied) != values && samhq_core::on_host(ort, copied);
+        const bool same = std::equal(values, values + 6, static_cast<uint16_t*>(ort.data(copied)));
+        if (!apart || !same || ort.shape(copied) != ort.shape(given[i])) return 4;
+    }
+    return 0;
 }
 
 }  // namespace
@@ -190,6 +217,7 @@ int main(int argc, char** argv) {
     if (what == "rle" && argc == 3) return rle(argv[2]);
     if (what == "halves" && argc == 4) return halves(argv[2], argv[3]);
     if (what == "options" && argc >= 3) return options(argv[2], argv + 3, argv + argc);
+    if (what == "providers" && argc >= 4) return providers(argv[2], argv[3], argv + 4, argv + argc);
     if (what == "copy" && argc == 2) return copy();
     if (what == "fuzz" && argc == 4) return fuzz(argv[2], std::stoi(argv[3]));
     return 2;

@@ -9,12 +9,14 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from samhq_runtime import Bundle
 from samhq_runtime.bundle.external_data import external_files
+from samhq_runtime.contract import GraphSpec
 from samhq_runtime.manifest.seal import sealed
 from samhq_runtime.session.ort_providers import PROVIDERS, options_of
 from tests.support.bundles import unsealed
@@ -156,6 +158,28 @@ def test_provider_options_are_pythons(programs: Path, tiny_bundle: Bundle) -> No
     refused = ["cuda.device_id=2", "cpu.x=1", "rtx.x=1", "cuda", "cuda.=1", ".x=1", "cuda.x"]
     refused += [f"{name}.{option}=1" for name in ("cuda", "tensorrt") for option in PROVIDERS[name].refused]
     assert {of(text)[-1].partition(" ")[0] for text in refused} == {"SAMHQ_ERROR_CONFIG"}
+
+
+@pytest.mark.parametrize(
+    ("providers", "options"),
+    [
+        ("cpu", []),
+        ("cpu,", []),
+        ("cuda,cpu", ["cuda.gpu_mem_limit=9"]),
+        ("tensorrt,cuda", ["tensorrt.trt_engine_cache_enable=1", "cuda.use_tf32=1"]),
+        ("tensorrt", []),
+    ],
+)
+def test_what_providers_lead_to(programs: Path, tiny_bundle: Bundle, providers: str, options: list[str]) -> None:
+    """The CPU's form of the graphs for the CPU alone; copies to the host are made beside TensorRT, as Python has it."""
+    graphs = tiny_bundle.manifest.graphs.values()
+    names = [name for name in providers.split(",") if name]
+    beside = PROVIDERS[names[0]].beside or names[0]
+    ours = {} if beside == "cpu" else options_of(beside, GraphSpec("copy", (), ()), {"device_id": "1"})
+    lines = run([programs / "internals", "providers", tiny_bundle.path, providers, *options]).splitlines()
+    assert lines[:2] == [entry.cpu_file if names == ["cpu"] else entry.file for entry in graphs]
+    assert lines[2:4] == ["threads=1", beside]
+    assert sorted(lines[4:]) == sorted(f"{option}={value}" for option, value in ours.items())
 
 
 def test_tensors_come_from_a_device(programs: Path) -> None:

@@ -66,6 +66,8 @@ bool operator==(const GraphSpec& a, const GraphSpec& b);
 struct FeatureSpec {
     const char* name;
     int64_t channels, side;
+
+    std::vector<int64_t> shape() const { return {1, channels, side, side}; }  // of one image
 };
 
 std::vector<FeatureSpec> feature_specs(const ModelSizes& sizes);  // in the order of the encoder's outputs

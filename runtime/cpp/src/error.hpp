@@ -6,6 +6,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace samhq_core {
 
@@ -25,6 +26,12 @@ std::string concat(const Parts&... parts) {
     text.imbue(std::locale::classic());
     (text << ... << parts);
     return text.str();
+}
+
+inline std::string joined(const std::vector<std::string>& items, const char* separator = ", ") {
+    std::string text;
+    for (const std::string& item : items) text += (text.empty() ? "" : separator) + item;
+    return text;
 }
 
 }  // namespace samhq_core

@@ -32,17 +32,22 @@ bool on_host(const Ort& ort, const OrtValue* value) {
     return device == OrtMemoryInfoDeviceType_CPU;
 }
 
-Tensor copy_to_host(const Ort& ort, const OrtValue* value, const SessionConfig& config) {
+std::vector<Tensor> copy_to_host(const Ort& ort, const std::vector<const OrtValue*>& values,
+                                 const SessionConfig& config) {
     const char* doing = "copying a tensor to the host";
-    const std::string model = identity_model(ort.dtype(value));
-    const auto options = session_options(ort, {"copy", {}, {}, {}}, config);
+    const std::string model = identity_model(ort.dtype(values.front()));
+    const auto options = session_options(ort, {"copy", {}, {}, {}}, beside(config));
     OrtSession* made = nullptr;
     ort.check(ort.api->CreateSessionFromArray(ort.env, model.data(), model.size(), options.get(), &made), doing);
     const auto session = ort.own(made);
     const char *input = "x", *output = "y";
-    OrtValue* copy = nullptr;
-    ort.check(ort.api->Run(made, nullptr, &input, &value, 1, &output, 1, &copy), doing);
-    return ort.own(copy);
+    std::vector<Tensor> copies;
+    for (const OrtValue* value : values) {
+        OrtValue* copy = nullptr;
+        ort.check(ort.api->Run(made, nullptr, &input, &value, 1, &output, 1, &copy), doing);
+        copies.push_back(ort.own(copy));
+    }
+    return copies;
 }
 
 }  // namespace samhq_core

@@ -11,7 +11,9 @@ namespace samhq_core {
 
 bool on_host(const Ort& ort, const OrtValue* value);
 
-// A copy of the tensor on the host. The oldest API that is used has no call for that, so a graph of one operator is run.
-Tensor copy_to_host(const Ort& ort, const OrtValue* value, const SessionConfig& config);
+// Copies on the host of tensors, of one dtype, that a session of this configuration has left on its device. The oldest
+// API that is used has no call for that, so a graph of one operator is run beside the session.
+std::vector<Tensor> copy_to_host(const Ort& ort, const std::vector<const OrtValue*>& values,
+                                 const SessionConfig& config);
 
 }  // namespace samhq_core

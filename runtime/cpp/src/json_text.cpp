@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "error.hpp"
+
 namespace samhq_core::json {
 namespace {
 
@@ -34,12 +36,6 @@ template <class... Format>
 std::string digits(double value, Format... format) {
     char buffer[400];  // the longest is 309 digits before the point
     return {buffer, std::to_chars(buffer, buffer + sizeof buffer, value, format...).ptr};
-}
-
-std::string joined(const std::vector<std::string>& items) {
-    std::string text;
-    for (const std::string& item : items) text += (text.empty() ? "" : ", ") + item;
-    return text;
 }
 
 }  // namespace
@@ -81,7 +77,7 @@ std::string list_of(const std::vector<int64_t>& items) {
 
 std::string object_of(const Members& members) {
     std::vector<std::string> texts;
-    for (const auto& [name, value] : members) texts.push_back(text_of(std::string_view(name)) + ": " + value);
+    for (const auto& [name, value] : members) texts.push_back(text_of(name) + ": " + value);
     return "{" + joined(texts) + "}";
 }
 

@@ -25,9 +25,7 @@ struct GraphEntry {
     GraphSpec spec;
     std::string cpu_file;  // the same graph for ONNX Runtime's CPU provider; empty if there is none
 
-    const std::string& file_for(const std::string& providers) const {
-        return providers == "cpu" && !cpu_file.empty() ? cpu_file : file;
-    }
+    const std::string& file_for(bool cpu_only) const { return cpu_only && !cpu_file.empty() ? cpu_file : file; }
 };
 
 struct Manifest {

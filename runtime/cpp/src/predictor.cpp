@@ -84,8 +84,8 @@ Model::Model(const std::filesystem::path& bundle, const std::string& onnxruntime
       config_(config),
       prompts_per_call_(prompts_per_call),
       ort_(Ort::load(onnxruntime)),
-      encoder_(ort_, bundle / manifest_.image_encoder.file_for(config.providers), manifest_.image_encoder.spec, config),
-      decoder_(ort_, bundle / manifest_.mask_decoder.file_for(config.providers), manifest_.mask_decoder.spec, config) {}
+      encoder_(ort_, bundle / manifest_.image_encoder.file_for(config.cpu_only()), manifest_.image_encoder.spec, config),
+      decoder_(ort_, bundle / manifest_.mask_decoder.file_for(config.cpu_only()), manifest_.mask_decoder.spec, config) {}
 
 EncodedImage Model::encode(const Pixels& pixels, const Cancellation* cancellation) const {
     const RgbImage image(pixels);
@@ -100,11 +100,15 @@ void Model::save(const EncodedImage& image, const std::filesystem::path& path, b
     embedding.size = image.size;
     embedding.half = manifest_.embeddings_dtype == "float16";
     const std::vector<FeatureSpec> specs = feature_specs(manifest_.sizes);
+    std::vector<const OrtValue*> features;
     for (size_t i = 0; i < specs.size(); ++i) {
-        const OrtValue* feature = image.features[i].get();
-        require_shape(ort_, image.features[i], {1, specs[i].channels, specs[i].side, specs[i].side}, specs[i].name);
-        const Tensor copy = on_host(ort_, feature) ? nullptr : copy_to_host(ort_, feature, config_);
-        const auto* bytes = static_cast<const uint8_t*>(ort_.data(copy ? copy.get() : feature));
+        require_shape(ort_, image.features[i], specs[i].shape(), specs[i].name);
+        features.push_back(image.features[i].get());
+    }
+    std::vector<Tensor> copies;  // of what an encoder left: all of it is on one device
+    if (!on_host(ort_, features.front())) copies = copy_to_host(ort_, features, config_);
+    for (size_t i = 0; i < specs.size(); ++i) {
+        const auto* bytes = static_cast<const uint8_t*>(ort_.data(copies.empty() ? features[i] : copies[i].get()));
         const int64_t size = specs[i].channels * specs[i].side * specs[i].side * (embedding.half ? 2 : 4);
         embedding.features.emplace_back(bytes, bytes + size);
     }
@@ -117,7 +121,7 @@ EncodedImage Model::load(const std::filesystem::path& path) const {
     const std::vector<FeatureSpec> specs = feature_specs(manifest_.sizes);
     EncodedImage image{embedding.size, {}};
     for (size_t i = 0; i < specs.size(); ++i) {
-        image.features.push_back(ort_.new_tensor({1, specs[i].channels, specs[i].side, specs[i].side}, dtype));
+        image.features.push_back(ort_.new_tensor(specs[i].shape(), dtype));
         std::memcpy(ort_.data(image.features[i].get()), embedding.features[i].data(), embedding.features[i].size());
     }
     return image;

@@ -1,7 +1,6 @@
 #include "providers.hpp"
 
 #include <algorithm>
-#include <map>
 #include <sstream>
 
 namespace samhq_core {
@@ -16,22 +15,25 @@ struct Refused {
     const char* why;
 };
 
-// One row: `profile` is the prefix of its options for the shapes of dynamic inputs.
+// One row: `beside` is the provider that runs small graphs of sizes that change on the same device; `profile` is the
+// prefix of its options for the shapes of dynamic inputs.
 struct Provider {
     const char* name;
     const char* ort_name;
     const char* memory;
+    const char* beside;
     const char* profile;
     std::vector<Refused> refused;
 };
 
 const std::vector<Provider>& providers() {
     static const auto& rows = *new std::vector<Provider>{
-        {"cpu", "CPUExecutionProvider", "Cpu", "", {}},
-        {"cuda", "CUDAExecutionProvider", "Cuda", "", {{"enable_cuda_graph", kGraphs}, {"device_id", kDevice}}},
+        {"cpu", "CPUExecutionProvider", "Cpu", "cpu", "", {}},
+        {"cuda", "CUDAExecutionProvider", "Cuda", "cuda", "", {{"enable_cuda_graph", kGraphs}, {"device_id", kDevice}}},
         {"tensorrt",
          "TensorrtExecutionProvider",
          "Cuda",
+         "cuda",  // TensorRT takes no graph without shapes, and an engine for every new one would take seconds
          "trt",
          {{"trt_fp16_enable", kPrecision},
           {"trt_bf16_enable", kPrecision},
@@ -85,35 +87,47 @@ void add_option(std::vector<ProviderChoice>& choices, const std::string& text) {
 }
 
 // The smallest, usual and largest value of every dynamic size, as samhq_runtime/nvidia/profiles.py has them.
-using Sizes = std::map<std::string, int64_t>;
-const std::pair<const char*, Sizes> kBounds[] = {
-    {"min", {{"images", 1}, {"prompts", 1}, {"points", 1}, {"mask_inputs", 1}, {"combinations", 1}}},
-    {"opt", {{"images", 1}, {"prompts", 8}, {"points", 2}, {"mask_inputs", 1}, {"combinations", 1}}},
-    {"max", {{"images", 1}, {"prompts", 64}, {"points", 16}, {"mask_inputs", 64}, {"combinations", kSamTokens + 1}}}};
+struct Bounds {
+    const char* size;
+    int64_t min, opt, max;
+};
+constexpr Bounds kBounds[] = {{"images", 1, 1, 1},
+                              {"prompts", 1, 8, 64},
+                              {"points", 1, 2, 16},
+                              {"mask_inputs", 1, 1, 64},
+                              {"combinations", 1, 1, kSamTokens + 1}};
+constexpr std::pair<const char*, int64_t Bounds::*> kKinds[] = {
+    {"min", &Bounds::min}, {"opt", &Bounds::opt}, {"max", &Bounds::max}};
+
+const Bounds& bounds_of(const std::string& size) {
+    for (const Bounds& bounds : kBounds) {
+        if (size == bounds.size) return bounds;
+    }
+    throw Error(SAMHQ_ERROR_INTERNAL, concat("no bounds of the size ", size));
+}
 
 // "name dtype (2, 'points')" -> "name:2x1", or nothing where no size is dynamic.
-std::string bounded_shape(const std::string& tensor, const Sizes& sizes) {
+std::string bounded_shape(const std::string& tensor, int64_t Bounds::*kind) {
     if (tensor.find('\'') == std::string::npos) return "";
     const size_t open = tensor.find('(');
     std::stringstream dims(tensor.substr(open + 1, tensor.size() - open - 2));
-    std::string shape;
+    std::vector<std::string> shape;
     for (std::string dim; std::getline(dims >> std::ws, dim, ',');) {
         const bool dynamic = dim.front() == '\'';
-        const std::string size = dynamic ? std::to_string(sizes.at(dim.substr(1, dim.size() - 2))) : dim;
-        shape += (shape.empty() ? "" : "x") + size;
+        shape.push_back(dynamic ? std::to_string(bounds_of(dim.substr(1, dim.size() - 2)).*kind) : dim);
     }
-    return tensor.substr(0, tensor.find(' ')) + ":" + shape;
+    return tensor.substr(0, tensor.find(' ')) + ":" + joined(shape, "x");
 }
 
 ProviderOptions profile_options(const std::string& prefix, const GraphSpec& spec) {
     ProviderOptions options;
-    for (const auto& [kind, sizes] : kBounds) {
-        std::string shapes;
+    for (const auto& [name, kind] : kKinds) {
+        std::vector<std::string> shapes;
         for (const std::string& input : spec.inputs) {
-            const std::string shape = bounded_shape(input, sizes);
-            if (!shape.empty()) shapes += (shapes.empty() ? "" : ",") + shape;
+            const std::string shape = bounded_shape(input, kind);
+            if (!shape.empty()) shapes.push_back(shape);
         }
-        options.emplace_back(concat(prefix, "_profile_", kind, "_shapes"), shapes);
+        options.emplace_back(concat(prefix, "_profile_", name, "_shapes"), joined(shapes, ","));
     }
     return options;
 }
@@ -129,10 +143,8 @@ void require_available(const Ort& ort, const Provider& provider) {
     const std::vector<std::string> found(names, names + count);
     ort.check(ort.api->ReleaseAvailableProviders(names, count), "listing providers");
     if (std::count(found.begin(), found.end(), provider.ort_name) > 0) return;
-    std::string has;
-    for (const std::string& one : found) has += (has.empty() ? "" : ", ") + one;
     throw Error(SAMHQ_ERROR_UNAVAILABLE, concat("provider ", provider.name, " is not in this ONNX Runtime ",
-                                                ort.version, " (it has ", has,
+                                                ort.version, " (it has ", joined(found),
                                                 "); for NVIDIA GPUs take one of its GPU builds"));
 }
 
@@ -152,20 +164,23 @@ void append(const Ort& ort, OrtSessionOptions* session, const std::string& name,
 
 }  // namespace
 
-std::vector<ProviderChoice> provider_choices(const SessionConfig& config) {
-    std::vector<ProviderChoice> choices = split_providers(config.providers);
-    for (const std::string& option : config.provider_options) add_option(choices, option);
+std::vector<ProviderChoice> provider_choices(const std::string& providers, const std::vector<std::string>& options) {
+    std::vector<ProviderChoice> choices = split_providers(providers);
+    for (const std::string& option : options) add_option(choices, option);
     return choices;
+}
+
+SessionConfig beside(const SessionConfig& config) {
+    return {{{find_provider(config.providers.front().name)->beside, {}}}, 1, config.device_id};
 }
 
 ProviderOptions options_of(const ProviderChoice& choice, const GraphSpec& spec, int device_id) {
     const Provider& provider = *find_provider(choice.name);
     if (choice.name == "cpu") return {};
     ProviderOptions options = {{"device_id", std::to_string(device_id)}};
-    const auto set = [&](const std::string& name, const std::string& value) {
-        if (!has_option(choice.options, name)) options.emplace_back(name, value);
-    };
-    if (choice.name == "cuda") set("use_tf32", "0");  // float32 graphs compute in float32
+    if (choice.name == "cuda" && !has_option(choice.options, "use_tf32")) {
+        options.emplace_back("use_tf32", "0");  // float32 graphs compute in float32
+    }
     if (*provider.profile != '\0') {
         const ProviderOptions profile = profile_options(provider.profile, spec);
         const bool own = std::any_of(profile.begin(), profile.end(),

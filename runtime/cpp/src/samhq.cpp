@@ -81,7 +81,6 @@ const samhq_core::Cancellation* request_of(const samhq_cancellation* cancellatio
 
 samhq_core::SessionConfig session_config(const samhq_bundle_options& given) {
     samhq_core::SessionConfig config;
-    if (given.providers != nullptr) config.providers = given.providers;
     config.threads = given.threads;
     config.device_id = given.device_id;
     if (config.threads < 0 || config.device_id < 0 || given.prompts_per_call < 0) {
@@ -91,11 +90,12 @@ samhq_core::SessionConfig session_config(const samhq_bundle_options& given) {
         throw Error(SAMHQ_ERROR_CONFIG, concat("threads: got ", config.threads, ", expected at most ", kMaxThreads));
     }
     if (given.provider_option_count > 0) require(given.provider_options, "provider_options");
+    std::vector<std::string> options;
     for (size_t i = 0; i < given.provider_option_count; ++i) {
         require(given.provider_options[i], "a provider option");
-        config.provider_options.emplace_back(given.provider_options[i]);
+        options.emplace_back(given.provider_options[i]);
     }
-    samhq_core::provider_choices(config);  // before a bundle is hashed for nothing
+    config.providers = samhq_core::provider_choices(given.providers == nullptr ? "cpu" : given.providers, options);
     return config;
 }
 

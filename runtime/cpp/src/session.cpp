@@ -63,12 +63,6 @@ std::vector<std::string> describe_all(const Ort& ort, const OrtSession* session,
     return tensors;
 }
 
-std::string joined(const std::vector<std::string>& items) {
-    std::string text;
-    for (const std::string& item : items) text += (text.empty() ? "" : ", ") + item;
-    return text;
-}
-
 }  // namespace
 
 OrtOwned<OrtSessionOptions> session_options(const Ort& ort, const GraphSpec& spec, const SessionConfig& config) {
@@ -78,7 +72,7 @@ OrtOwned<OrtSessionOptions> session_options(const Ort& ort, const GraphSpec& spe
     ort.check(ort.api->SetIntraOpNumThreads(options, config.threads), "setting threads", SAMHQ_ERROR_CONFIG);
     ort.check(ort.api->SetSessionLogSeverityLevel(options, ORT_LOGGING_LEVEL_ERROR), "setting the log level");
     ort.check(ort.api->DisableMemPattern(options), "setting memory patterns");  // as the Python runtime, and leaner
-    for (const ProviderChoice& choice : provider_choices(config)) {
+    for (const ProviderChoice& choice : config.providers) {
         append_provider(ort, options, choice.name, options_of(choice, spec, config.device_id));
     }
     return owned;
@@ -93,7 +87,7 @@ Session::Session(const Ort& ort, const std::filesystem::path& file, const GraphS
     session_ = ort.own(session);
     require_contract(file.filename().string(), spec);
     OrtMemoryInfo* memory = nullptr;
-    const char* device = memory_of(provider_choices(config).front().name);
+    const char* device = memory_of(config.providers.front().name);
     ort.check(ort.api->CreateMemoryInfo(device, OrtDeviceAllocator, config.device_id, OrtMemTypeDefault, &memory),
               "naming the device's memory");
     memory_ = ort.own(memory);
