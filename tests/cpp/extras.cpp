@@ -6,6 +6,7 @@
 #include <iostream>
 #include <iterator>
 #include <samhq/samhq.hpp>
+#include <sstream>
 #include <thread>
 
 namespace {
@@ -28,34 +29,40 @@ int save(char** argv) {
     return 0;
 }
 
-// A line for each file: the status, and the mask of a box, or what went wrong.
+// A line for each file: the status, and what is `read` of it, or what went wrong.
+template <class Read>
+void each_file(char** files, char** end, const Read& read) {
+    for (; files != end; ++files) {
+        try {
+            const std::string text = read(*files);
+            std::cout << "SAMHQ_OK " << text << '\n';
+        } catch (const samhq::Error& error) {
+            std::cout << samhq_status_name(error.status()) << ' ' << error.what() << '\n';
+        }
+    }
+}
+
+// The mask of a box.
 int load(char** argv, char** end) {
     const samhq::Bundle bundle(argv[0], single_threaded());
     samhq::PredictOptions options;
     if (std::string(argv[1]) != "default") options.mask_threshold = std::stod(argv[1]);
-    for (argv += 2; argv != end; ++argv) {
-        try {
-            const samhq::Result result = bundle.load(*argv).predict(samhq::Prompts().box(5, 6, 40, 50), options);
-            std::cout << "SAMHQ_OK " << result.rle(0) << '\n';
-        } catch (const samhq::Error& error) {
-            std::cout << samhq_status_name(error.status()) << ' ' << error.what() << '\n';
-        }
-    }
+    each_file(argv + 2, end, [&](const char* file) {
+        return std::string(bundle.load(file).predict(samhq::Prompts().box(5, 6, 40, 50), options).rle(0));
+    });
     return 0;
 }
 
-// A line for each file: the status, and the first and the last number, or what went wrong.
+// The first and the last number.
 int tokens(char** argv, char** end) {
-    const samhq::Bundle bundle(*argv++, single_threaded());
-    std::cout.precision(9);
-    for (; argv != end; ++argv) {
-        try {
-            const std::vector<float> token = bundle.read_hq_token(*argv);
-            std::cout << "SAMHQ_OK " << token.front() << ' ' << token.back() << '\n';
-        } catch (const samhq::Error& error) {
-            std::cout << samhq_status_name(error.status()) << ' ' << error.what() << '\n';
-        }
-    }
+    const samhq::Bundle bundle(*argv, single_threaded());
+    each_file(argv + 1, end, [&](const char* file) {
+        const std::vector<float> token = bundle.read_hq_token(file);
+        std::ostringstream text;
+        text.precision(9);
+        text << token.front() << ' ' << token.back();
+        return text.str();
+    });
     return 0;
 }
 

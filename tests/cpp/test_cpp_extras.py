@@ -157,7 +157,19 @@ def tokens_for(bundle: Bundle) -> dict[str, Callable[[Path], object]]:
         "damaged.npy": lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\xff\xff{"),
         "damaged.safetensors": lambda path: path.write_bytes(b"\x08" + b"\0" * 7 + b"{" * 8),
         "missing.npy": lambda path: None,
+        "loop.npy": lambda path: path.symlink_to(path),
+        "loop.safetensors": lambda path: path.symlink_to(path),
+        "memory.npy": lambda path: path.symlink_to("/proc/self/mem"),  # is there, but nobody can read it
+        "memory.safetensors": lambda path: path.symlink_to("/proc/self/mem"),
     }
+
+
+UNREADABLE = {
+    "loop.npy": "cannot be read (Too many levels of symbolic links)",
+    "loop.safetensors": "cannot be read (Too many levels of symbolic links)",
+    "memory.npy": "cannot be read (Input/output error)",
+    "memory.safetensors": "cannot be read as an HQ token (Input/output error)",
+}
 
 
 def test_hq_tokens_of_files(programs: Path, tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -180,3 +192,4 @@ def test_hq_tokens_of_files(programs: Path, tiny_bundle: Bundle, tmp_path: Path)
         assert (
             [np.float32(text) for text in rest.split()] == [np.float32(v) for v in values] if values else name in rest
         )
+        assert name not in UNREADABLE or UNREADABLE[name] in rest

@@ -41,7 +41,12 @@ def flip(file: Path, at: int) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "no such file"),
+    "a link to itself": (lambda f: (f.unlink(), f.symlink_to(f)), "cannot be read as an embedding (Too many levels"),
     "a folder": (lambda f: (f.unlink(), f.mkdir()), "cannot be read as an embedding"),
+    "what nobody can read": (
+        lambda f: (f.unlink(), f.symlink_to("/proc/self/mem")),
+        "cannot be read as an embedding (Input/output error)",
+    ),
     "empty": (lambda f: truncate(f, 0), "not a safetensors file"),
     "cut in its length": (lambda f: truncate(f, 5), "not a safetensors file"),
     "cut in its header": (lambda f: truncate(f, 40), "not a safetensors file"),
@@ -53,6 +58,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "other features": (lambda f: change(f, image_embeddings=lambda a: a + 1), "damaged or changed"),
     "another size": (lambda f: change(f, original_hw="[61, 80]"), "damaged or changed"),
     "no size": (lambda f: change(f, original_hw="[0, 80]"), "how large the image was"),
+    "half a size": (lambda f: change(f, original_hw="[60]"), "how large the image was"),
+    "a size of three": (lambda f: change(f, original_hw="[60, 80, 3]"), "how large the image was"),
+    "a size that is no JSON": (lambda f: change(f, original_hw="60 x 80"), "how large the image was"),
     "another shape": (lambda f: change(f, image_embeddings=lambda a: a[..., :4]), "expected {'image_embeddings'"),
     "other dtypes": (lambda f: change(f, image_embeddings=lambda a: a.astype(np.int32)), "header is damaged"),
     "another bundle": (lambda f: change(f, bundle_sha256="ab" * 32), "another bundle (bundle_sha256 abab"),

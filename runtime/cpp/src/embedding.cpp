@@ -29,13 +29,13 @@ using Metadata = std::vector<std::pair<std::string, std::string>>;
 
 std::string hex_digest(const std::string& text) {
     Sha256 digest;
-    digest.update(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+    digest.update(text);
     return digest.hex_digest();
 }
 
 json::Members quoted(const Metadata& metadata) {
     json::Members members;
-    for (const auto& [name, text] : metadata) members.emplace_back(name, json::text_of(std::string_view(text)));
+    for (const auto& [name, text] : metadata) members.emplace_back(name, json::text_of(text));
     return members;
 }
 
@@ -46,8 +46,6 @@ Metadata of_bundle(const Manifest& manifest) {
             {"precision", manifest.precision},
             {"bundle_sha256", bundle_sha256(manifest)}};
 }
-
-std::vector<int64_t> shape_of(const FeatureSpec& spec) { return {1, spec.channels, spec.side, spec.side}; }
 
 // Indices of the features in the order of their names.
 std::vector<size_t> by_name(const std::vector<FeatureSpec>& specs) {
@@ -61,16 +59,16 @@ std::vector<size_t> by_name(const std::vector<FeatureSpec>& specs) {
 // Of the features, their description, and the metadata but this hash.
 std::string sha256_of(const Embedding& embedding, const Metadata& metadata, const Manifest& manifest) {
     const std::vector<FeatureSpec> specs = feature_specs(manifest.sizes);
-    const std::string dtype = json::text_of(std::string_view(embedding.half ? "<f2" : "<f4"));
+    const std::string dtype = json::text_of(embedding.half ? "<f2" : "<f4");
     Metadata sorted = metadata;
     std::sort(sorted.begin(), sorted.end());
     json::Members described;
     for (const size_t i : by_name(specs)) {
-        described.emplace_back(specs[i].name, json::list_of({dtype, json::list_of(shape_of(specs[i]))}));
+        described.emplace_back(specs[i].name, json::list_of({dtype, json::list_of(specs[i].shape())}));
     }
     const std::string text = json::list_of({json::object_of(quoted(sorted)), json::object_of(described)});
     Sha256 digest;
-    digest.update(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+    digest.update(text);
     for (const size_t i : by_name(specs)) {
         digest.update(embedding.features[i].data(), embedding.features[i].size());
     }
@@ -123,7 +121,7 @@ std::string header_of(const Embedding& embedding, const Metadata& metadata, cons
         end += static_cast<int64_t>(embedding.features[i].size());
         const std::string place = json::list_of(std::vector<int64_t>{begin, end});
         header.emplace_back(specs[i].name, json::object_of({{"dtype", embedding.half ? "\"F16\"" : "\"F32\""},
-                                                            {"shape", json::list_of(shape_of(specs[i]))},
+                                                            {"shape", json::list_of(specs[i].shape())},
                                                             {"data_offsets", place}}));
     }
     std::string text = json::object_of(header);
@@ -149,9 +147,11 @@ Size require_of(const std::map<std::string, std::string>& metadata, const Manife
     try {
         const json::Value size = json::parse(text("original_hw"));
         const json::Array& sides = size.array("original_hw");
-        const Size found = {sides.at(0).integer("height"), sides.at(1).integer("width")};
-        if (sides.size() == 2 && found.height > 0 && found.width > 0) return found;
-    } catch (const std::exception&) {  // no list of two numbers
+        if (sides.size() == 2) {
+            const Size found = {sides[0].integer("height"), sides[1].integer("width")};
+            if (found.height > 0 && found.width > 0) return found;
+        }
+    } catch (const json::Malformed&) {  // no list of numbers
     }
     fail(path, concat("damaged, it does not say how large the image was; ", kAgain));
 }
@@ -167,8 +167,8 @@ bool require_features(const SafetensorsFile& file, const Manifest& manifest) {
     const std::vector<FeatureSpec> specs = feature_specs(manifest.sizes);
     for (const FeatureSpec& spec : specs) {
         const auto found = tensors.find(spec.name);
-        if (found != tensors.end() && found->second.shape == shape_of(spec) && tensors.size() == specs.size()) continue;
-        file.refuse(concat("expected ", spec.name, " ", json::list_of(shape_of(spec)),
+        if (found != tensors.end() && found->second.shape == spec.shape() && tensors.size() == specs.size()) continue;
+        file.refuse(concat("expected ", spec.name, " ", json::list_of(spec.shape()),
                            " and the other features of one image of this bundle, and nothing else"));
     }
     return dtype == "F16";
@@ -189,7 +189,7 @@ std::string bundle_sha256(const Manifest& manifest) {
     const ModelSizes& sizes = manifest.sizes;
     const json::Members described = {{"embed_dim", std::to_string(sizes.embed_dim)},
                                      {"embedding_size", std::to_string(sizes.embedding_size)},
-                                     {"family", json::text_of(std::string_view(sizes.family->name))},
+                                     {"family", json::text_of(sizes.family->name)},
                                      {"image_size", std::to_string(sizes.image_size)},
                                      {"token_masks", std::to_string(sizes.token_masks)}};
     const std::string pixels = json::list_of({numbers(manifest.pixel_mean), numbers(manifest.pixel_std)});

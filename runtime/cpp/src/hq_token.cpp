@@ -1,6 +1,7 @@
 #include "hq_token.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -26,6 +27,10 @@ constexpr KnownName kNames[] = {{&kSam, "mask_decoder.hf_token.weight"},
 
 [[noreturn]] void refuse(const fs::path& path, const std::string& message) {
     throw Error(SAMHQ_ERROR_HQ_TOKEN, concat(path.string(), ": ", message));
+}
+
+[[noreturn]] void cannot_be_read(const fs::path& path, const std::string& why) {
+    refuse(path, concat("cannot be read (", why, ")"));
 }
 
 [[noreturn]] void of_another_family(const fs::path& path, const std::string& got, const Manifest& manifest) {
@@ -123,9 +128,10 @@ std::string npy_value(const std::string& header, const std::string& key) {
 // Only what a token can be: little-endian floats in C order, of any shape (numpy.lib.format).
 StoredToken read_npy(const fs::path& path) {
     constexpr size_t kMost = 1 << 20, kMagic = 6, kVersion = 2;
-    std::ifstream file(path, std::ios::binary);
     std::string content(kMost + 1, '\0');
+    std::ifstream file(path, std::ios::binary);
     file.read(content.data(), static_cast<std::streamsize>(content.size()));
+    if (!file.is_open() || file.bad()) cannot_be_read(path, std::strerror(errno));
     content.resize(static_cast<size_t>(file.gcount()));
     if (content.size() > kMost) refuse(path, "too large for an HQ token");
     const size_t length_bytes = content.size() > kMagic && content[kMagic] == 1 ? 2 : 4;
@@ -151,9 +157,9 @@ std::vector<float> read_hq_token(const fs::path& path, const Manifest& manifest)
         throw Error(SAMHQ_ERROR_PROMPT, "hq_token: the bundle is of a plain SAM without HQ part; leave it out");
     }
     std::error_code code;
-    if (!fs::is_regular_file(path, code)) {
-        refuse(path, "no such file; expected an HQ token as .safetensors or .npy");
-    }
+    const fs::file_status status = fs::status(path, code);
+    if (status.type() == fs::file_type::none) cannot_be_read(path, code.message());
+    if (!fs::is_regular_file(status)) refuse(path, "no such file; expected an HQ token as .safetensors or .npy");
     const StoredToken token = path.extension() == ".npy" ? read_npy(path) : read_safetensors(path, manifest);
     return floats_of(path, token, manifest);
 }

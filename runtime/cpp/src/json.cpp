@@ -8,9 +8,7 @@
 namespace samhq_core::json {
 namespace {
 
-[[noreturn]] void fail(const std::string& message) {
-    throw Error(SAMHQ_ERROR_BUNDLE_INVALID, concat("manifest.json: ", message, "; export the bundle again"));
-}
+[[noreturn]] void fail(const std::string& message) { throw Malformed(message); }
 
 template <class T>
 const T& get(const Value::Content& content, std::string_view what, const char* type) {

@@ -1,9 +1,9 @@
-// A strict JSON reader for manifests: UTF-8, bounded depth and keys, no duplicate keys, no NaN; every error names its
-// place.
+// A strict JSON reader: UTF-8, bounded depth and keys, no duplicate keys, no NaN; every error names its place.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,11 +15,17 @@ namespace samhq_core::json {
 constexpr int kMaxDepth = 64;
 constexpr size_t kMaxMembers = 4096;
 
+// Text that is not the JSON that was expected; who reads it says of what.
+class Malformed : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
 class Value;
 using Array = std::vector<Value>;
 using Object = std::vector<std::pair<std::string, Value>>;  // few keys: searched in order
 
-// Accessors throw Error(SAMHQ_ERROR_BUNDLE_INVALID) that names `what` if the value is of another type.
+// Accessors throw Malformed that names `what` if the value is of another type.
 class Value {
   public:
     using Content = std::variant<std::nullptr_t, bool, double, std::string, Array, Object>;
@@ -45,6 +51,7 @@ class Value {
 // What strings may hold: what a terminal can show, or anything that is UTF-8.
 enum class Letters { printable, any };
 
+// Throws Malformed.
 Value parse(std::string_view text, Letters letters = Letters::printable);
 
 }  // namespace samhq_core::json

@@ -125,7 +125,7 @@ void require_schema(const json::Value& content) {
 void require_seal(const std::string& text) {
     const size_t size = std::min(text.rfind(kSeal), text.size());
     Sha256 digest;
-    digest.update(reinterpret_cast<const uint8_t*>(text.data()), size);
+    digest.update(std::string_view(text).substr(0, size));
     if (text.compare(size, std::string::npos, concat(kSeal, digest.hex_digest(), kSealEnd)) != 0) {
         throw Error(SAMHQ_ERROR_BUNDLE_DAMAGED,
                     concat(kManifestName, ": damaged or changed (its text is not the one manifest_sha256 was made of); "
@@ -150,7 +150,7 @@ void read_pieces(const fs::path& path, const Take& take) {
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
     if (!file) unreadable(path, std::strerror(errno));
     std::vector<char> piece(1 << 20);
-    while (const size_t size = std::fread(piece.data(), 1, piece.size(), file.get())) take(piece.data(), size);
+    while (const size_t size = std::fread(piece.data(), 1, piece.size(), file.get())) take({piece.data(), size});
     if (std::ferror(file.get()) != 0) unreadable(path, std::strerror(errno));
 }
 
@@ -160,7 +160,7 @@ std::string read_text(const fs::path& path) {
     if (code) unreadable(path, code.message());
     if (bytes > kMaxManifestBytes) invalid(concat(bytes, " bytes are too many for a manifest"));
     std::string text;
-    read_pieces(path, [&](const char* piece, size_t size) { text.append(piece, size); });
+    read_pieces(path, [&](std::string_view piece) { text += piece; });
     return text;
 }
 
@@ -183,9 +183,7 @@ fs::path inside(const fs::path& bundle, const std::string& name) {
 
 std::string sha256_of(const fs::path& path) {
     Sha256 digest;
-    read_pieces(path, [&](const char* piece, size_t size) {
-        digest.update(reinterpret_cast<const uint8_t*>(piece), size);
-    });
+    read_pieces(path, [&](std::string_view piece) { digest.update(piece); });
     return digest.hex_digest();
 }
 
@@ -231,10 +229,7 @@ void require_listed_weights(const fs::path& bundle, const Manifest& manifest, co
     }
 }
 
-}  // namespace
-
-Manifest parse_manifest(std::string_view text) {
-    const json::Value content = json::parse(text);
+Manifest manifest_of(const json::Value& content) {
     require_schema(content);
     Manifest manifest;
     manifest.variant = content.at("variant").string("variant");
@@ -262,6 +257,16 @@ Manifest parse_manifest(std::string_view text) {
     require_listed(manifest, manifest.mask_decoder);
     require_contract(manifest);
     return manifest;
+}
+
+}  // namespace
+
+Manifest parse_manifest(std::string_view text) {
+    try {
+        return manifest_of(json::parse(text));
+    } catch (const json::Malformed& error) {
+        invalid(error.what());
+    }
 }
 
 Manifest load_manifest(const fs::path& bundle) {

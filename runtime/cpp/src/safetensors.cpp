@@ -20,7 +20,7 @@ uint64_t item_size(const std::string& dtype) {
     for (const auto& [name, size] : kSizes) {
         if (dtype == name) return size;
     }
-    throw Error(SAMHQ_ERROR_INTERNAL, "dtype");  // the header's reader says what is wrong
+    throw json::Malformed("dtype");
 }
 
 StoredTensor stored_tensor(const json::Value& content) {
@@ -31,15 +31,15 @@ StoredTensor stored_tensor(const json::Value& content) {
     for (const json::Value& item : content.at("shape").array("shape")) {
         const int64_t side = item.integer("shape");
         if (side < 0 || (side > 0 && bytes > (UINT64_C(1) << 53) / static_cast<uint64_t>(side))) {
-            throw Error(SAMHQ_ERROR_INTERNAL, "shape");
+            throw json::Malformed("shape");
         }
         bytes *= static_cast<uint64_t>(side);
         tensor.shape.push_back(side);
     }
-    if (offsets.size() != 2) throw Error(SAMHQ_ERROR_INTERNAL, "data_offsets");
+    if (offsets.size() != 2) throw json::Malformed("data_offsets");
     const int64_t begin = offsets[0].integer("begin"), end = offsets[1].integer("end");
     if (begin < 0 || end < begin || static_cast<uint64_t>(end - begin) != bytes) {
-        throw Error(SAMHQ_ERROR_INTERNAL, "data_offsets");
+        throw json::Malformed("data_offsets");
     }
     tensor.begin = static_cast<uint64_t>(begin), tensor.end = static_cast<uint64_t>(end);
     return tensor;
@@ -52,7 +52,7 @@ uint64_t end_of(const std::map<std::string, StoredTensor>& tensors) {
     std::sort(places.begin(), places.end());
     uint64_t end = 0;
     for (const auto& [begin, next] : places) {
-        if (begin != end) throw Error(SAMHQ_ERROR_INTERNAL, "gap");
+        if (begin != end) throw json::Malformed("gap");
         end = next;
     }
     return end;
@@ -62,13 +62,14 @@ uint64_t end_of(const std::map<std::string, StoredTensor>& tensors) {
 
 SafetensorsFile::SafetensorsFile(const fs::path& path, const Purpose& purpose)
     : path_(path), purpose_(purpose), file_(path, std::ios::binary) {
-    std::error_code code;
-    if (!fs::exists(path, code)) throw Error(purpose.status, concat(path.string(), ": no such file"));
+    if (!file_ && errno == ENOENT) throw Error(purpose.status, concat(path.string(), ": no such file"));
     if (!file_) refuse(std::strerror(errno));
+    std::error_code code;
     const uint64_t size = fs::file_size(path, code);
     if (code) refuse(code.message());
     uint8_t head[kLengthBytes] = {};
     file_.read(reinterpret_cast<char*>(head), kLengthBytes);
+    if (file_.bad()) refuse(std::strerror(errno));
     uint64_t length = 0;
     for (size_t i = 0; i < kLengthBytes; ++i) length |= static_cast<uint64_t>(head[i]) << (8 * i);
     if (!file_ || length > std::min(kMaxHeader, size - kLengthBytes)) refuse("not a safetensors file");
@@ -76,12 +77,11 @@ SafetensorsFile::SafetensorsFile(const fs::path& path, const Purpose& purpose)
     file_.read(text.data(), static_cast<std::streamsize>(length));
     if (!file_) refuse("it cannot be read to its end");
     start_ = kLengthBytes + length;
-    read_header(text);
-    const uint64_t expected = start_ + end_of(tensors_);
+    const uint64_t expected = start_ + read_header(text);
     if (expected != size) refuse(concat(size, " bytes, expected ", expected, ": cut off, or written over"));
 }
 
-void SafetensorsFile::read_header(const std::string& text) {
+uint64_t SafetensorsFile::read_header(const std::string& text) {
     try {
         const json::Value content = json::parse(text, json::Letters::any);
         for (const auto& [name, value] : content.object("header")) {
@@ -91,8 +91,8 @@ void SafetensorsFile::read_header(const std::string& text) {
             }
             for (const auto& [key, note] : value.object(kMetadata)) metadata_[key] = note.string(kMetadata);
         }
-        end_of(tensors_);
-    } catch (const Error&) {  // its words are about manifests
+        return end_of(tensors_);
+    } catch (const json::Malformed&) {
         refuse("its header is damaged");
     }
 }

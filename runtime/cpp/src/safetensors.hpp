@@ -37,7 +37,7 @@ class SafetensorsFile {
     [[noreturn]] void refuse(const std::string& why) const;
 
   private:
-    void read_header(const std::string& text);
+    uint64_t read_header(const std::string& text);  // where the last tensor ends
 
     std::filesystem::path path_;
     Purpose purpose_;

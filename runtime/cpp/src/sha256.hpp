@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace samhq_core {
 
@@ -14,6 +15,7 @@ class Sha256 {
     explicit Sha256(bool instructions = true) : instructions_(instructions) {}
 
     void update(const uint8_t* data, size_t size);
+    void update(std::string_view text) { update(reinterpret_cast<const uint8_t*>(text.data()), text.size()); }
     std::string hex_digest();  // ends the message
 
   private:
