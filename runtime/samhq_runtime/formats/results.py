@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..masks.box import extent
 from ..masks.outline import polygons_of
-from ..masks.rle import decode_rle
+from ..masks.rle import area_of, decode_rle
 
 CATEGORY = "object"  # of objects that have none
 
@@ -38,6 +38,10 @@ class FoundObject:
     def mask(self) -> NDArray[np.bool_]:
         """(H,W)."""
         return decode_rle(self.rle)
+
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return area_of(self.rle)
 
     def polygons(self, catalogue: Catalogue) -> list[Any]:
         """shapely's polygons with holes, as `polygons_of`."""

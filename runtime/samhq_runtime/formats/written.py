@@ -68,8 +68,8 @@ class Outputs:
         for path in self._pictures(result.image):
             if again or not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                largest_first = sorted((item.mask() for item in result.objects), key=lambda mask: -int(mask.sum()))
-                write_png(path, draw_overlay(read(), largest_first, boxes))
+                largest_first = sorted(result.objects, key=lambda item: -item.area())
+                write_png(path, draw_overlay(read(), (item.mask() for item in largest_first), boxes))
 
     def write_run(self, results: Callable[[], Iterable[ImageResult]]) -> None:
         """Write what is of all images; ConfigError if it cannot be written.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,13 @@ def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
         ValueError: no such encoding, or runs that do not fill the mask.
     """
     height, width = rle["size"]
-    counts = rle["counts"]
-    runs = decode_runs(counts) if isinstance(counts, str) else counts
-    if runs is None or min(runs, default=0) < 0 or sum(runs) != height * width:
-        raise ValueError(f"counts of a mask of {height} x {width}: not a run-length encoding of it")
+    runs = _checked_runs(rle)
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
+def area_of(rle: Mapping[str, Any]) -> int:
+    """Pixels of the object, without the mask being made; takes and raises what `decode_rle` does."""
+    return sum(_checked_runs(rle)[1::2])
 
 
 def decode_runs(counts: str) -> list[int] | None:
@@ -63,6 +65,15 @@ def encode_counts(runs: Array) -> str:
         used.append(unfinished)
         unfinished = unfinished & more
     return (np.stack(digits, 1)[np.stack(used, 1)] + 48).astype(np.uint8).tobytes().decode("ascii")
+
+
+def _checked_runs(rle: Mapping[str, Any]) -> Sequence[int]:
+    height, width = rle["size"]
+    counts = rle["counts"]
+    runs: Sequence[int] | None = decode_runs(counts) if isinstance(counts, str) else counts
+    if runs is None or min(runs, default=0) < 0 or sum(runs) != height * width:
+        raise ValueError(f"counts of a mask of {height} x {width}: not a run-length encoding of it")
+    return runs
 
 
 def _runs(mask: Array) -> Array:

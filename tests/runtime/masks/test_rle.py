@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from samhq_runtime.contract import Array
-from samhq_runtime.masks.rle import encode_rle
+from samhq_runtime.masks.rle import area_of, encode_rle
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,15 @@ def test_pycocotools_writes_the_same(seed: int) -> None:
     mask = random_mask(seed)
     expected = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
     assert json.loads(encode_rle(mask)) == {"size": expected["size"], "counts": expected["counts"].decode()}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_area(seed: int) -> None:
+    mask = random_mask(seed)
+    assert area_of(json.loads(encode_rle(mask))) == mask.sum()
+
+
+def test_area_of_listed_runs() -> None:
+    assert area_of({"size": [2, 3], "counts": [1, 2, 2, 1]}) == 3
+    with pytest.raises(ValueError, match="not a run-length encoding of it"):
+        area_of({"size": [2, 3], "counts": [1, 2]})
