@@ -58,7 +58,7 @@ def test_one_poisonous_image_ends_nothing(tiny_bundle: Bundle, tmp_path: Path, m
     monkeypatch.setattr(Predictor, "predict_batch", poisoned)
     out = tmp_path / "out"
     segmenter = Segmenter(
-        FleetOptions(bundle=tiny_bundle.path, images=tmp_path, output=out, outputs=Outputs(folder=out), threads=1)
+        FleetOptions(bundle=tiny_bundle.path, images=tmp_path, outputs=Outputs(folder=out), threads=1)
     )
     jobs = read_jobs(lines(tmp_path / "prompts.jsonl", *names))
     errors = [segmenter.run(job) for job in jobs]

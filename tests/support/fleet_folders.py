@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from samhq_runtime import Bundle
@@ -33,6 +35,18 @@ def make_folder(folder: Path, count: int) -> Path:
 def run(bundle: Bundle, folder: Path, *options: str, output: str = "out") -> int:
     files = [str(bundle.path), str(folder / "images"), "--prompts", str(folder / "prompts.jsonl")]
     return main(["predict", *files, "--output", str(folder / output), *options])
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """As if the disk became full whenever a file of one of these names is written."""
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name in names:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
 
 
 def results(output: Path) -> dict[str, Any]:

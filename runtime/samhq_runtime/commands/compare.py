@@ -70,7 +70,6 @@ def _two_tokens(text: str) -> tuple[str, ...]:
 
 
 def _compare(options: argparse.Namespace) -> None:
-
     allow_large_images(options)
     if options.worst < 0:
         raise ConfigError(f"--worst: got {options.worst}, expected at least 0")
@@ -159,7 +158,8 @@ def _draw(
     from ..frames.image_files import read_image, write_png
 
     image = read_image(path, white_point=options.white_point)
-    boxes = np.reshape(prompts["box"], (-1, 4)) if "box" in prompts else None
+    box = prompts.get("box")
+    boxes = None if box is None else np.reshape(box, (-1, 4))
     found = compare_image(sides, image, prompts, multimask_output=options.multimask)
     write_png(options.output / f"differ-{number:02d}.png", found.picture(image, boxes))
 

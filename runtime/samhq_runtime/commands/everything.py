@@ -16,9 +16,8 @@ from ..everything.found import COCO_RLE, UNCOMPRESSED_RLE
 from ..everything.generator import MaskGenerator
 from ..everything.output import masks_of, read_masks, result_of, write_failure
 from ..files import sha256_of, write_json
-from ..fleet.jobs import RESERVED
 from ..formats import FORMATS, ImageResult, Outputs, chosen_formats
-from ..formats.settings import require_settings
+from ..formats.settings import SETTINGS, require_settings
 from ..frames.image_files import read_image
 from ..frames.image_sources import image_files
 from ..manifest import manifest_sha256
@@ -157,8 +156,8 @@ def _images(sources: list[Path]) -> dict[str, Path]:
     for source in sources:
         for path in image_files([source]):
             name = path.relative_to(source).as_posix() if source.is_dir() else path.name
-            if name in RESERVED:
-                raise ConfigError(f"{path}: its results would take the place of settings.json; rename it")
+            if name == SETTINGS:
+                raise ConfigError(f"{path}: its results would take the place of {SETTINGS}.json; rename it")
             if images.setdefault(name, path) != path:
                 raise ConfigError(
                     f"{path} and {images[name]}: results of both would be {name}.json; give the folder that has both"

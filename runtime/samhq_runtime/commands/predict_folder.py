@@ -120,7 +120,6 @@ def _fleet_options(options: argparse.Namespace, images: Path, outputs: Outputs) 
     return FleetOptions(
         bundle=options.bundle.resolve(),
         images=images,
-        output=outputs.folder,
         outputs=outputs,
         multimask_output=options.multimask,
         hq_token_only=options.hq_token_only,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -62,6 +62,7 @@ def _prompts(
     boxes: dict[str, list[list[float]]] = {image: [] for image in names.values()}
     objects: dict[str, list[Mapping[str, Any]]] = {image: [] for image in names.values()}
     left_out: dict[str, list[str]] = defaultdict(list)
+    keep_ids = what == _ANNOTATIONS and all(type(entry["id"]) is int for entry in entries)
     for number, entry in enumerate(entries):
         try:
             image, box = _usable(entry, names, min_score)
@@ -70,7 +71,7 @@ def _prompts(
             left_out[f"{what}: {e.reason}"].append(f"{label} {e.detail}")
             continue
         boxes[image].append(box)
-        objects[image].append(_known(entry, categories))
+        objects[image].append(_known(entry, categories, keep_id=keep_ids))
     jobs = [ImageJob(image, {"box": boxes[image]}, objects[image]) for image in boxes]
     image_ids = {image: int(key) for key, image in names.items()} if all(map(str.isdecimal, names)) else {}
     return PromptSet(jobs, Catalogue(_ids(categories), image_ids), left_out)
@@ -97,11 +98,11 @@ def _usable(entry: Entry, names: Mapping[str, str], min_score: float) -> tuple[s
         raise _LeftOut("an unusable box", str(e)) from e
 
 
-def _known(entry: Entry, categories: Mapping[str, str]) -> dict[str, Any]:
+def _known(entry: Entry, categories: Mapping[str, str], *, keep_id: bool) -> dict[str, Any]:
     known: dict[str, Any] = {"category": categories[str(entry.get("category_id"))]}
     if isinstance(entry.get("score"), (int, float)):
         known["score"] = entry["score"]
-    if type(entry.get("id")) is int:
+    if keep_id:
         known["annotation_id"] = entry["id"]
     return known
 
@@ -114,16 +115,8 @@ def _image_names(path: Path, content: object) -> dict[str, str]:
     by_id = unique(path, "image id", images, "id")
     where = f"{path}: images"
     names = {key: image_name(entry["file_name"].replace("\\", "/"), where=where) for key, entry in by_id.items()}
-    _require_once(path, names.values())
+    unique(path, "image", [{"name": name} for name in names.values()], "name")
     return names
-
-
-def _require_once(path: Path, names: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise PromptError(f"{path}: {name} occurs twice among its images; each must be there once")
-        seen.add(name)
 
 
 def _category_names(path: Path, content: object, entries: Sequence[Entry]) -> dict[str, str]:
@@ -131,7 +124,7 @@ def _category_names(path: Path, content: object, entries: Sequence[Entry]) -> di
     table = content.get("categories") if isinstance(content, dict) else None
     named = [entry for entry in table if isinstance(entry, dict)] if isinstance(table, list) else []
     names = {str(entry["id"]): str(entry["name"]) for entry in named if "id" in entry and "name" in entry}
-    twice = sorted(name for name in set(names.values()) if list(names.values()).count(name) > 1)
+    twice = sorted(name for name, count in Counter(names.values()).items() if count > 1)
     if twice:
         raise PromptError(f"{path}: category {twice[0]!r} occurs twice; rename one of them")
     used = dict.fromkeys(str(entry.get("category_id")) for entry in entries)

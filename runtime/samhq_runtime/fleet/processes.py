@@ -56,7 +56,8 @@ def run(jobs: Sequence[ImageJob], options: FleetOptions, *, workers: int) -> Ite
                         pool.append(_start(options))
                 else:
                     worker.job = waiting.popleft()
-                    worker.connection.send(worker.job)
+                    with suppress(OSError):  # it was killed just now; the next `recv` says so
+                        worker.connection.send(worker.job)
     finally:
         for worker in pool:
             _end(worker)

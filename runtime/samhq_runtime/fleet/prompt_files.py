@@ -15,6 +15,7 @@ from .coco_prompts import is_annotations, is_detections, read_annotations, read_
 from .jobs import ImageJob, job_of
 from .prompt_set import PromptOptions, PromptSet
 
+_LINES = object()  # what no JSON is, `null` neither
 _LOOKED_AT = 1000  # bytes for a NUL, which no JSON text has
 _FORMS = (
     "a list of objects with `image`, an object of images and their boxes or points, a list of boxes or points for "
@@ -32,8 +33,8 @@ def read_prompts(path: Path, options: PromptOptions) -> PromptSet:
     if not path.is_file():
         raise PromptError(f"{path}: no such file; expected one JSON object a line, with `image` and prompts")
     text = _text(path)
-    content = _whole(path, text) if path.suffix.lower() == ".json" else None
-    if content is None:
+    content = _whole(path, text) if path.suffix.lower() == ".json" else _LINES
+    if content is _LINES:
         return _named(path, [(f"{path}:{n}", _json(line, f"{path}:{n}")) for n, line in _lines(text)])
     return _of_document(path, content, options)
 
@@ -48,6 +49,8 @@ def _of_document(path: Path, content: object, options: PromptOptions) -> PromptS
         return read_annotations(path, content)
     if is_detections(content):
         return read_detections(path, content, options)
+    if isinstance(content, dict) and isinstance(content.get("image"), str):
+        return _named(path, [(str(path), content)])
     if isinstance(content, dict):
         return _named(path, [(f"{path}: {name}", _bare(name, value)) for name, value in content.items()])
     if isinstance(content, list) and content and all(isinstance(entry, dict) for entry in content):
@@ -86,24 +89,24 @@ def _bare(image: str, value: object) -> dict[str, Any]:
     return {"image": image, "box": value}
 
 
-def _whole(path: Path, text: str) -> object | None:
-    """The JSON of a file; None if it is one object with `image`, or several, on lines."""
+def _whole(path: Path, text: str) -> object:
+    """The JSON of a file; `_LINES` if it is several objects, on lines."""
     try:
-        content = json.loads(text, object_pairs_hook=lambda pairs: _once(path, pairs))
+        return json.loads(text, object_pairs_hook=lambda pairs: _once(path, pairs))
     except json.JSONDecodeError as e:
         if e.msg == "Extra data" and text.lstrip().startswith("{"):
-            return None
+            return _LINES
         raise PromptError(f"{path}:{e.lineno}: not JSON ({e}); expected {_FORMS}") from e
     except RecursionError as e:
         raise PromptError(f"{path}: not JSON that can be read ({e})") from e
-    return None if isinstance(content, dict) and isinstance(content.get("image"), str) else content
 
 
 def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        name = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-        raise PromptError(f"{path}: {name!r} occurs twice; put all its prompts in one place")
+    content: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in content:
+            raise PromptError(f"{path}: {name!r} occurs twice; put all its prompts in one place")
+        content[name] = value
     return content
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +29,17 @@ class FleetOptions:
     """What to do with every image.
 
     Attributes:
-        bundle, images, output: folders that every worker sees under the same path.
+        bundle, images: folders that every worker sees under the same path, as it does that of `outputs`.
         multimask_output, hq_token_only: as `Predictor.predict` takes them.
         providers, provider_options, threads, hq_token: as `Predictor` takes them.
         white_point: as `read_image` takes it.
         max_image_mp: as `allow_megapixels` takes it; None leaves Pillow's own limit.
         embeddings: folder of encoded images, see `EmbeddingFolder`, with its limit `max_embeddings_bytes`; or None.
-        outputs: what is written beside the results.
+        outputs: the folder of results, and what is written beside them.
     """
 
     bundle: Path
     images: Path
-    output: Path
     outputs: Outputs
     multimask_output: bool = False
     hq_token_only: bool = False
@@ -50,6 +51,11 @@ class FleetOptions:
     white_point: int = WHITE
     embeddings: Path | None = None
     max_embeddings_bytes: int | None = None
+
+    @property
+    def output(self) -> Path:
+        """The folder of results."""
+        return self.outputs.folder
 
 
 class Segmenter:
@@ -79,27 +85,29 @@ class Segmenter:
     def _run(self, job: ImageJob) -> str:
         options = self._options
         image = image_file(options.images, job.image)
+        read = cache(partial(read_image, image, white_point=options.white_point))
         record = read_record(options.output, job)
         again = record is None
         try:
-            record = record_of(job, *self._predict(image, job)) if record is None else record
+            record = record_of(job, *self._predict(image, read, job)) if record is None else record
         except Exception as e:  # whatever one image does, the others are still to be done
             message = str(e) if isinstance(e, SamHqError) else f"{type(e).__name__}: {e}"
             write_failure(options.output, job, message)
             return message
-        boxes = np.reshape(job.prompts["box"], (-1, 4)) if "box" in job.prompts else None
-        options.outputs.write_image(result_of(record, image), lambda: self._read(image), boxes, again=again)
+        box = job.prompts.get("box")
+        boxes = None if box is None else np.reshape(box, (-1, 4))
+        options.outputs.write_image(result_of(record, image), read, boxes, again=again)
         if again:  # last of all: what has its result has the rest
             write_json(result_path(options.output, job.image), record)
         return ""
 
-    def _predict(self, image: Path, job: ImageJob) -> tuple[Array, Array]:
+    def _predict(self, image: Path, read: Callable[[], NDArray[np.uint8]], job: ImageJob) -> tuple[Array, Array]:
         """(B,K,H,W) masks and (B,K) predicted IoU."""
         options = self._options
         if self._embeddings:
             encoded = self._embeddings.encode(image, white_point=options.white_point)
         else:
-            encoded = self._predictor.encode(self._read(image))
+            encoded = self._predictor.encode(read())
         masks, iou_predictions, _ = self._predictor.predict_batch(
             **job.arguments(),
             multimask_output=options.multimask_output,
@@ -107,6 +115,3 @@ class Segmenter:
             image=encoded,
         )
         return masks, iou_predictions
-
-    def _read(self, image: Path) -> NDArray[np.uint8]:
-        return read_image(image, white_point=self._options.white_point)

@@ -74,6 +74,15 @@ def test_two_bundles_and_a_file_of_prompts(
     assert "1 of 2 images could not be compared" in err
 
 
+def test_a_box_that_is_null_is_none(tiny_bundle: Bundle, folder: Path) -> None:
+    line = {"image": "a.png", "box": None, "point_coords": [[20, 30]], "point_labels": [1]}
+    (folder / "p.jsonl").write_text(json.dumps(line))
+    bundle, prompts = str(tiny_bundle.path), str(folder / "p.jsonl")
+    command = ["compare", bundle, bundle, str(folder), "--prompts", prompts, "--tokens", "sam,all"]
+    assert main([*command, "--output", str(folder / "o")]) == 0
+    assert [path.name for path in (folder / "o").glob("*.png")] == ["differ-01.png"]
+
+
 def test_the_same_twice_is_the_same(tiny_bundle: Bundle, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = str(tiny_bundle.path)
     command = [

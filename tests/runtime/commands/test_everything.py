@@ -124,6 +124,18 @@ def test_small_images_and_names_that_collide(tiny_bundle: Bundle, images: Path, 
     assert "nowhere: no such image, folder or list of images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("settings", "its results would take the place of settings.json; rename it"), ("report", "")],
+)
+def test_names_that_are_taken(tiny_bundle: Bundle, images: Path, capsys: Any, name: str, complaint: str) -> None:
+    (images / "a.png").rename(images / name)
+    output = images.parent / "masks"
+    assert run(tiny_bundle, images / name, output=output) == bool(complaint)
+    assert complaint in capsys.readouterr().err
+    assert (output / f"{name}.json").exists() != bool(complaint)
+
+
 def test_unknown_forms_of_output_are_refused(tiny_bundle: Bundle, images: Path, capsys: Any) -> None:
     with pytest.raises(SystemExit):
         run(tiny_bundle, images, "--output-mode", "png", output=images / "masks")

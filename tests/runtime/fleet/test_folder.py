@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,13 @@ from PIL import Image
 from samhq_runtime import Bundle, Predictor
 from samhq_runtime.errors import PromptError
 from samhq_runtime.files import write_whole
+from samhq_runtime.fleet import segmenter
 from samhq_runtime.fleet.jobs import ImageJob
 from samhq_runtime.fleet.prompt_files import read_jobs
 from samhq_runtime.fleet.segmenter import Segmenter
 from samhq_runtime.frames.image_files import read_image
 from samhq_runtime.masks.rle import encode_rle
-from tests.support.fleet_folders import BOX, make_folder, results, run
+from tests.support.fleet_folders import BOX, fill_disk, make_folder, results, run
 
 
 def test_masks_are_those_of_the_predictor(tiny_bundle: Bundle, tmp_path: Path, capsys: Any) -> None:
@@ -33,6 +33,18 @@ def test_masks_are_those_of_the_predictor(tiny_bundle: Bundle, tmp_path: Path, c
         masks, iou_predictions, _ = predictor.predict(box=[BOX, BOX], multimask_output=False)
     assert found["b/1.png"]["masks"] == [[json.loads(encode_rle(mask)) for mask in group] for group in masks]
     np.testing.assert_allclose(found["b/1.png"]["iou_predictions"], iou_predictions)
+
+
+def test_an_image_is_read_once(tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, names = make_folder(tmp_path, 2), []
+
+    def reading(path: Path, **options: Any) -> Any:
+        names.append(path.name)
+        return read_image(path, **options)
+
+    monkeypatch.setattr(segmenter, "read_image", reading)
+    assert run(tiny_bundle, folder, "--overlay", str(tmp_path / "seen")) == 0
+    assert names == ["0.png", "1.png"]
 
 
 def test_a_second_run_does_what_is_left(tiny_bundle: Bundle, tmp_path: Path, capsys: Any) -> None:
@@ -65,14 +77,7 @@ def test_a_full_disk_is_an_error_of_the_image(
     tiny_bundle: Bundle, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_folder(tmp_path, 2)
-    replace = Path.replace
-
-    def full(self: Path, target: Path) -> Path:
-        if target.name == "0.png.json":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", full)
+    fill_disk(monkeypatch, "0.png.json")
     assert run(tiny_bundle, folder) == 1
     error = capsys.readouterr().err
     assert "a/0.png: its results cannot be written (No space left on device)" in error
@@ -130,6 +135,7 @@ def test_images_that_fail_are_named_and_the_others_done(tiny_bundle: Bundle, tmp
         ({"box": BOX}, 1),
         ({"box": [BOX]}, 1),
         ({"point_coords": [[20, 30]], "point_labels": [1]}, 1),
+        ({"box": None, "point_coords": [[20, 30]], "point_labels": [1]}, 1),
         ({"point_coords": [[[20, 30]], [[20, 30], [5, 5]]], "point_labels": [[1], [1, 0]]}, 2),
     ],
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
 from collections.abc import Iterator
-from multiprocessing import get_context
+from multiprocessing import Pipe, get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,8 +19,9 @@ from samhq_runtime import Bundle
 from samhq_runtime.cli import main
 from samhq_runtime.fleet import processes
 from samhq_runtime.fleet.jobs import ImageJob
-from samhq_runtime.fleet.segmenter import Segmenter
-from tests.support.fleet_folders import BOX, make_folder, results, run
+from samhq_runtime.fleet.segmenter import FleetOptions, Segmenter
+from samhq_runtime.formats import Outputs
+from tests.support.fleet_folders import BOX, fill_disk, make_folder, results, run
 
 
 def read(path: Path) -> Any:
@@ -114,14 +115,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(
     tiny_bundle: Bundle, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_folder(tmp_path, 2)
-    replace = Path.replace
-
-    def full(self: Path, target: Path) -> Path:
-        if target.name in ("annotations.json", "1.txt"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", full)
+    fill_disk(monkeypatch, "annotations.json", "1.txt")
     assert run(tiny_bundle, folder, "--format", "coco,yolo") == 1
     error = capsys.readouterr().err
     assert "b/1.png: its results cannot be written (No space left on device)" in error
@@ -183,3 +177,16 @@ def test_workers_do_the_same_and_outlive_one_that_is_killed(
     assert run(tiny_bundle, folder, "--workers", "2", "--format", "coco") == 0
     assert "1 images segmented, 3 were done already" in capsys.readouterr().out
     assert read(folder / "out/coco/annotations.json") == read(folder / "one/coco/annotations.json")
+
+
+def test_a_worker_that_is_killed_before_it_has_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it was seen alive, that is: the image is one that failed."""
+    ours, theirs = Pipe()
+    theirs.send("ready")
+    theirs.close()
+    process = Mock(exitcode=-signal.SIGKILL, is_alive=Mock(side_effect=[True, False]))
+    monkeypatch.setattr(processes, "_start", lambda options: processes._Worker(process, ours))
+    options = FleetOptions(bundle=tmp_path, images=tmp_path, outputs=Outputs(folder=tmp_path))
+    ((image, error),) = processes.run([ImageJob("a.png", {"box": BOX})], options, workers=1)
+    assert (image, error) == ("a.png", "the process that segmented it was ended by SIGKILL")
+    assert read(tmp_path / "a.png.json")["error"] == error

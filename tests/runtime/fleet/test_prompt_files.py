@@ -45,6 +45,9 @@ def read(path: Path, content: Any, **options: Any) -> PromptSet:
         pytest.param([{"image": "./a.jpg", "box": BOXES}], {"a.jpg": {"box": BOXES}}, id="a list of lines"),
         pytest.param({"image": "a.jpg", "box": BOXES}, {"a.jpg": {"box": BOXES}}, id="a single line"),
         pytest.param(
+            json.dumps({"image": "a.jpg", "box": BOXES}, indent=2), {"a.jpg": {"box": BOXES}}, id="one image, indented"
+        ),
+        pytest.param(
             '{"image": "a.jpg", "box": []}\n{"image": "b.jpg", "box": []}',
             {"a.jpg": {"box": []}, "b.jpg": {"box": []}},
             id="lines in a file called .json",
@@ -89,6 +92,15 @@ def test_coco_annotations(tmp_path: Path) -> None:
     }
 
 
+def test_ids_that_results_cannot_keep(tmp_path: Path) -> None:
+    """Those of detections mean nothing; beside an id that is text, numbers from 1 could be another annotation's."""
+    asked = read(tmp_path / "d.json", [{**entry, "id": 3} for entry in DETECTIONS], images=lambda: ["42.jpg"])
+    assert asked.jobs[0].objects == [{"category": "18", "score": score} for score in (0.9, 0.2)]
+    annotations = [{**COCO["annotations"][0], "id": key} for key in ("a", 1)]
+    asked = read(tmp_path / "instances.json", {**COCO, "annotations": annotations})
+    assert asked.jobs[1].objects == [{"category": "dog"}] * 2
+
+
 def test_coco_without_categories(tmp_path: Path) -> None:
     without = {key: value for key, value in COCO.items() if key != "categories"}
     asked = read(tmp_path / "instances.json", without)
@@ -119,6 +131,8 @@ def test_detections_by_the_ids_of_a_coco_file(tmp_path: Path) -> None:
         ("{", "p.json:1: not JSON"),
         ([], "p.json: expected a list of objects with `image`, an object of images"),
         ("3", "p.json: expected a list of objects"),
+        ("null", "p.json: expected a list of objects"),
+        ('{"image": "a.jpg",\n "boxes": []}', r"p.json: got prompts \['boxes'\]"),
         ('{"a.jpg": [], "a.jpg": []}', "p.json: 'a.jpg' occurs twice"),
         ([{"image": "a.jpg", "box": []}, {"image": "a.jpg", "box": []}], r"p.json: \[1\]: a.jpg occurs twice"),
         ({"../a.jpg": []}, "p.json: ../a.jpg: image '../a.jpg' lies outside"),
