@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 def sha256_of(path: Path) -> str:
@@ -78,6 +79,14 @@ def write_json(path: Path, content: object) -> None:
     """Write JSON on one line, whole or not at all; the folder is made if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(content) + "\n")
+
+
+def json_or_none(path: Path) -> Any:
+    """The content of a JSON file in UTF-8; None if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def sweep(folder: Path, *, older_than_s: float = 0) -> None:

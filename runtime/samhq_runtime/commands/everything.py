@@ -16,7 +16,7 @@ from ..everything.found import COCO_RLE, UNCOMPRESSED_RLE
 from ..everything.generator import MaskGenerator
 from ..everything.output import masks_of, read_masks, result_of, write_failure
 from ..files import sha256_of, write_json
-from ..formats import FORMATS, ImageResult, Outputs, chosen_formats
+from ..formats import ImageResult, Outputs, chosen_formats
 from ..formats.settings import SETTINGS, require_settings
 from ..frames.image_files import read_image
 from ..frames.image_sources import image_files
@@ -26,6 +26,7 @@ from ..predictor import Predictor
 from ..tables import printable
 from .generator_options import DEFAULTS, NO_MATTER, add_generator_options, generator_options
 from .options import (
+    add_formats,
     add_max_image_mp,
     add_providers,
     add_verify_key,
@@ -50,9 +51,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     command.add_argument("images", type=Path, nargs="+", help="folders, image files, patterns, lists (.txt)")
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a COCO file of each image")
     command.add_argument("--overlay", type=Path, metavar="FOLDER", help="also write the masks drawn over each image")
-    command.add_argument(
-        "--format", metavar="FORMATS", help=f"also write the masks as some of {','.join(FORMATS)}, each in its folder"
-    )
+    add_formats(command)
     add_generator_options(command)
     command.add_argument(
         "--output-mode",

@@ -93,6 +93,15 @@ def add_white_point(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -
     )
 
 
+def add_formats(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """For commands that write masks of many images; `chosen_formats` reads it."""
+    from ..formats import FORMATS
+
+    parser.add_argument(
+        "--format", metavar="FORMATS", help=f"also write the masks as some of {','.join(FORMATS)}, each in its folder"
+    )
+
+
 def add_embeddings(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     """For commands that encode images."""
     parser.add_argument(

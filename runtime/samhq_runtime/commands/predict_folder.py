@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -18,18 +18,16 @@ from ..fleet.jobs import REPORT, ImageJob
 from ..fleet.prompt_files import read_prompts
 from ..fleet.prompt_set import PromptOptions
 from ..fleet.sources import Images, open_images
-from ..formats import FORMATS, Outputs, chosen_formats
+from ..formats import Outputs, chosen_formats
 from ..formats.settings import require_settings
 from ..installing import install_command, unavailable
 from ..tables import printable
-from .options import chosen_providers, max_bytes_of, provider_options
+from .options import add_formats, chosen_providers, max_bytes_of, provider_options
 from .progress_bar import late_bar
 
 if TYPE_CHECKING:
-    from ..fleet.run import Report
+    from ..fleet.run import Report, Run
     from ..fleet.segmenter import FleetOptions
-
-    _Run = Callable[[Sequence[ImageJob], FleetOptions], Iterable[tuple[str, str]]]
 
 _RAY_DEFAULTS = {"worker_cpus": 1.0, "worker_gpus": 0.0}
 _OF_MANY = ("prompts", "format", "image_ids", "min_score", "simplify", "ray", "workers", *_RAY_DEFAULTS)
@@ -48,9 +46,7 @@ def add_fleet_options(predict: argparse.ArgumentParser) -> None:
         help='lines such as {"image": "a/cat.jpg", "box": [[10, 20, 300, 400]]}, COCO annotations or detections, or '
         "lists of boxes or points (.json)",
     )
-    fleet.add_argument(
-        "--format", metavar="FORMATS", help=f"also write the masks as some of {','.join(FORMATS)}, each in its folder"
-    )
+    add_formats(fleet)
     fleet.add_argument("--image-ids", type=Path, metavar="COCO", help="COCO file that the ids of detections are of")
     fleet.add_argument("--min-score", type=float, metavar="S", help="leave out detections below it (default: 0)")
     fleet.add_argument(
@@ -75,7 +71,7 @@ def predict_folder(options: argparse.Namespace) -> None:
     formats = chosen_formats(options.format)
     images = open_images(options.image)
     asked = read_prompts(options.prompts, _prompt_options(options, images))
-    jobs = images.of_jobs(asked.jobs)
+    jobs, unmatched = images.match(asked.jobs)
     catalogue = replace(asked.catalogue, simplify=_simplify(options))
     overlay = options.overlay and options.overlay.resolve()
     outputs = Outputs(folder=options.output.resolve(), formats=formats, overlay=overlay, catalogue=catalogue)
@@ -83,7 +79,7 @@ def predict_folder(options: argparse.Namespace) -> None:
     fleet = _fleet_options(options, images.folder, outputs)
     require_settings(fleet.output, _settings(fleet, options))
     outputs.require_settings()
-    left_out = {**asked.left_out, **images.left_out(asked.jobs)}
+    left_out = {**asked.left_out, **unmatched}
     for reason, lines in left_out.items():
         print(printable(f"left out: {len(lines)} {reason}, such as {lines[0]}"), file=sys.stderr)
     report = _segment(jobs, fleet, run, left_out)
@@ -98,12 +94,12 @@ def predict_folder(options: argparse.Namespace) -> None:
         raise ImageError(f"{len(report.failed)} of {tried} images could not be segmented; they are named above")
 
 
-def _segment(jobs: Sequence[ImageJob], fleet: FleetOptions, run: _Run, left_out: Mapping[str, Sequence[str]]) -> Report:
+def _segment(jobs: Sequence[ImageJob], fleet: FleetOptions, run: Run, left_out: Mapping[str, Sequence[str]]) -> Report:
     from ..fleet.run import segment_images
 
     with interrupted(_kept(fleet)), ExitStack() as stack:
         show = late_bar(stack, "predict")
-        return segment_images(jobs, fleet, lambda todo: run(todo, fleet), left_out=left_out, show=show)
+        return segment_images(jobs, fleet, run, left_out=left_out, show=show)
 
 
 def _kept(fleet: FleetOptions) -> str:
@@ -145,7 +141,7 @@ def _simplify(options: argparse.Namespace) -> float:
     return options.simplify or 0.0
 
 
-def _run(options: argparse.Namespace) -> _Run:
+def _run(options: argparse.Namespace) -> Run:
     """How images are segmented: here, in processes, or on a Ray cluster; ConfigError for what does not go together."""
     if options.prompts is None:
         given = ", ".join(flag_of(name) for name in _OF_MANY if getattr(options, name) is not None)
@@ -161,7 +157,13 @@ def _run(options: argparse.Namespace) -> _Run:
         raise ConfigError("--workers and --worker-cpus: expected more than 0; --worker-gpus: at least 0")
     if options.ray:
         return partial(_on_ray, address=options.ray, workers=workers, **resources)
-    return _here if workers == 1 else partial(_in_processes, workers=workers)
+    if workers > 1:
+        from ..fleet.processes import run
+
+        return partial(run, workers=workers)
+    from ..fleet.run import in_this_process
+
+    return in_this_process
 
 
 def _on_ray(jobs: Sequence[ImageJob], fleet: FleetOptions, **asked: Any) -> Iterable[tuple[str, str]]:
@@ -172,18 +174,6 @@ def _on_ray(jobs: Sequence[ImageJob], fleet: FleetOptions, **asked: Any) -> Iter
     except ModuleNotFoundError as e:
         raise unavailable(e.name or "ray", e, install_command("ray"), use="--ray needs it") from e
     return run(jobs, fleet, **asked)
-
-
-def _in_processes(jobs: Sequence[ImageJob], fleet: FleetOptions, *, workers: int) -> Iterable[tuple[str, str]]:
-    from ..fleet.processes import run
-
-    return run(jobs, fleet, workers=workers)
-
-
-def _here(jobs: Sequence[ImageJob], fleet: FleetOptions) -> Iterable[tuple[str, str]]:
-    from ..fleet.run import in_this_process
-
-    return in_this_process(jobs, fleet)
 
 
 def _settings(fleet: FleetOptions, options: argparse.Namespace) -> dict[str, object]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import write_json
+from ..files import json_or_none, write_json
 from ..formats.results import CATEGORY, FoundObject, ImageResult
 
 _CATEGORY = {"id": 1, "name": CATEGORY}
@@ -31,10 +30,7 @@ def write_failure(path: Path, file_name: str, message: str) -> None:
 
 def read_masks(path: Path) -> dict[str, Any] | None:
     """What is kept of an image, if it is there: an interrupted run goes on where it was."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    content = json_or_none(path)
     return content if isinstance(content, dict) and "annotations" in content else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..errors import PromptError
 from ..formats.settings import SETTINGS
 
 REPORT = "report"
-RESERVED = (SETTINGS, REPORT)  # `settings.json` in the folder of results says what they are of, the other how it went
+_RESERVED = (SETTINGS, REPORT)  # `settings.json` in the folder of results says what they are of, the other how it went
 RANKS = {"point_coords": 3, "point_labels": 2, "box": 2}  # with a leading dimension for the objects
 _DRIVE = re.compile(r"[A-Za-z]:/")  # of Windows
 _CATEGORY = "category"
@@ -65,7 +65,7 @@ def job_of(content: object, *, where: str) -> ImageJob:
     job = ImageJob(image, prompts)
     if _CATEGORY not in content:
         return job
-    return ImageJob(image, prompts, _categories(content[_CATEGORY], job, where=where))
+    return replace(job, objects=_categories(content[_CATEGORY], job, where=where))
 
 
 def image_name(image: str, *, where: str) -> str:
@@ -75,7 +75,7 @@ def image_name(image: str, *, where: str) -> str:
     path = PurePosixPath(image)
     if path.is_absolute() or _DRIVE.match(image) or ".." in path.parts or not path.name:
         raise PromptError(f"{where}: image {image!r} lies outside the folder of images")
-    if path.as_posix() in RESERVED:
+    if path.as_posix() in _RESERVED:
         raise PromptError(f"{where}: image {image!r}: its results would take the place of {image}.json; rename it")
     return path.as_posix()
 

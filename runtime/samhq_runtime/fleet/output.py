@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import Array
-from ..files import write_json
+from ..files import json_or_none, write_json
 from ..formats.results import FoundObject, ImageResult
 from ..masks.rle import encode_rle
 from .jobs import REPORT, ImageJob
@@ -34,10 +34,7 @@ def record_of(job: ImageJob, masks: Array, iou_predictions: Array) -> dict[str, 
 
 def read_record(output: Path, job: ImageJob) -> dict[str, Any] | None:
     """What is kept of the image, if it answers these prompts: an interrupted run goes on where it was."""
-    try:
-        content = json.loads(result_path(output, job.image).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    content = json_or_none(result_path(output, job.image))
     answered = isinstance(content, dict) and {name: content.get(name) for name in ("prompts", "objects")}
     return content if answered == {"objects": None, **job.asked()} and "size" in content else None
 

@@ -14,7 +14,8 @@ from .jobs import ImageJob
 from .output import read_record, result_of, write_report
 from .segmenter import FleetOptions, Segmenter
 
-Run = Callable[[Sequence[ImageJob]], Iterable[tuple[str, str]]]  # image and error message, or nothing, of each job
+# Image and error message, or nothing, of each job.
+Run = Callable[[Sequence[ImageJob], FleetOptions], Iterable[tuple[str, str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def segment_images(
     options.outputs.sweep()
     todo = [job for job in jobs if not _is_done(job, options)]
     failed: dict[str, str] = {}
-    for number, (image, error) in enumerate(run(todo), 1):
+    for number, (image, error) in enumerate(run(todo, options), 1):
         if error:
             failed[image] = error
         show(number / len(todo), image)

@@ -31,34 +31,29 @@ class Images:
             return self.chosen
         return [path.relative_to(self.folder).as_posix() for path in image_files([self.folder])]
 
-    def left_out(self, jobs: Sequence[ImageJob]) -> dict[str, list[str]]:
-        """What prompts and images lack of each other, where the images were chosen: by reason, a line for each."""
-        if self.chosen is None:
-            return {}
-        files = {self.folder / name: name for name in self.chosen}
-        found = {job.image: image_file(self.folder, job.image) for job in jobs}
-        asked = set(found.values())
-        missing = [image for image, file in found.items() if file not in files]
-        unasked = [name for file, name in files.items() if file not in asked]
-        lines = {"images with prompts that are not among the chosen": missing, "images without prompts": unasked}
-        return {reason: images for reason, images in lines.items() if images}
+    def match(self, jobs: Sequence[ImageJob]) -> tuple[list[ImageJob], dict[str, list[str]]]:
+        """The jobs whose images are meant; what prompts and images lack of each other, by reason, a line for each.
 
-    def of_jobs(self, jobs: Sequence[ImageJob]) -> list[ImageJob]:
-        """Those of the jobs whose images are meant; of a folder all are, also of images that turn out to be missing.
+        Of a folder all are meant, also images that turn out to be missing.
 
         Raises:
             ImageError: none is.
         """
         if self.chosen is None:
-            return list(jobs)
-        files = {self.folder / name for name in self.chosen}
-        meant = [job for job in jobs if image_file(self.folder, job.image) in files]
+            return list(jobs), {}
+        names = {self.folder / name: name for name in self.chosen}
+        files = {job.image: image_file(self.folder, job.image) for job in jobs}
+        meant = [job for job in jobs if files[job.image] in names]
         if not meant:
             raise ImageError(
                 f"no image has prompts: images are called as {self.chosen[0]!r} below {self.folder}, those with "
                 f"prompts as {jobs[0].image!r}"
             )
-        return meant
+        missing = [image for image, file in files.items() if file not in names]
+        asked = set(files.values())
+        unasked = [name for file, name in names.items() if file not in asked]
+        lines = {"images with prompts that are not among the chosen": missing, "images without prompts": unasked}
+        return meant, {reason: images for reason, images in lines.items() if images}
 
 
 def open_images(source: Path) -> Images:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from xml.sax.saxutils import quoteattr
 
 from ..files import write_text, write_whole
 from ..masks.brush import pack_brush
@@ -74,6 +73,8 @@ def _region(key: str, item: FoundObject, result: ImageResult, catalogue: Catalog
 
 
 def _config(catalogue: Catalogue) -> str:
+    from xml.sax.saxutils import quoteattr  # brings urllib.request and http, which no command needs to start
+
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in catalogue.categories)
     tools = "".join(f'  <{tag} name="{tag.lower()}" toName="image">\n{labels}  </{tag}>\n' for tag in _TOOLS)
     return f'<View>\n  <Image name="image" value="$image" zoom="true"/>\n{tools}</View>\n'

@@ -57,15 +57,11 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tiny_bund
     whole = [*FORMATS, "--overlay", str(tmp_path / "expected_seen")]
     assert run(tiny_bundle, folder, *whole, output="expected") == 0
     random_ = random.Random(0)
-    killed = 0
-    while killed < KILLS:
+    for number in range(1, KILLS + 1):
         delay_s = random_.uniform(0, 0.03)
         if not kill_after(tiny_bundle, folder, random_.randint(0, max(1, IMAGES // KILLS - 1)), delay_s):
-            pytest.fail(f"the run ended before kill {killed + 1}")
-        killed += 1
-    subprocess.run(
-        command(tiny_bundle, folder), env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True
-    )
+            pytest.fail(f"the run ended before kill {number}")
+    subprocess.run(command(tiny_bundle, folder), env=ENVIRONMENT, check=True)
     found, expected = (
         contents(folder / "out", folder / "seen"),
         contents(folder / "expected", tmp_path / "expected_seen"),
