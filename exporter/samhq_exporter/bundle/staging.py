@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from samhq_runtime.errors import ConfigError, interrupted
-from samhq_runtime.files import is_utf8
+from samhq_runtime.files import is_utf8, json_or_none
 from samhq_runtime.leftovers import abandoned, claimed, new_folder, removable, sweep
 from samhq_runtime.manifest import MANIFEST_NAME
 
@@ -70,10 +69,7 @@ def _require_replaceable(output: Path, *, overwrite: bool) -> None:
 
 def _is_bundle(folder: Path) -> bool:
     """Whether this project wrote it, in whatever version: other folders have a `manifest.json` too."""
-    try:
-        content = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
+    content = json_or_none(folder / MANIFEST_NAME)
     return isinstance(content, dict) and {"schema_version", "graphs", "files"} <= content.keys()
 
 
